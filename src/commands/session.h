@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * A session: one target, and what has been read from it so far. Commands ask for what they need;
+ * it is opened on first need, in the order that keeps the target stopped for the shortest time.
+ */
+#ifndef ASC_COMMANDS_SESSION_H
+#define ASC_COMMANDS_SESSION_H
+
+#include <signal.h>
+
+#include "arenascope/act.h"
+#include "arenascope/heap.h"
+#include "arenascope/ledger.h"
+#include "arenascope/target.h"
+#include "glibc/layout.h"
+#include "symbols/modules.h"
+
+enum asc_needs {
+	ASC_NEED_TARGET = 1,	/* maps, threads */
+	ASC_NEED_SYMBOLS = 2,	/* modules */
+	ASC_NEED_LIBC = 4,	/* layouts; fails with 69/78 when there is no glibc malloc */
+	ASC_NEED_LISTS = 8,	/* heaps[] with free lists */
+	ASC_NEED_WALK = 16,	/* heaps[] with chunk tables */
+	ASC_NEED_RESIDENCY = 32,
+	ASC_NEED_LEDGER = 64,	/* ledger (implies LISTS and RESIDENCY; works without a glibc heap too) */
+	ASC_NEED_REGS = 128,	/* thread registers */
+	ASC_NEED_STACKS = 256,	/* stack memory of every thread is captured */
+};
+
+enum asc_capture_mode { ASC_CAP_AUTO, ASC_CAP_COPY, ASC_CAP_OPTIMISTIC, ASC_CAP_FORK };
+
+/* From the command line and `set`. Strings are borrowed from argv or owned by the session. */
+struct asc_session_opts {
+	pid_t pid;
+	const char *core, *exe;
+	struct asc_symbol_opts symbols;
+	uint64_t max_pause_ms;	 /* default 500 */
+	enum asc_capture_mode capture;
+	bool no_stop, hold, yes, dry_run, force;
+	uint64_t wait_ms;	 /* default 5000 */
+	uint64_t max_memory;	 /* bytes; default 1/8 of RAM */
+	bool quiet, verbose;
+	bool progress;
+	bool interactive; /* REPL: may ask */
+};
+
+struct asc_session {
+	struct asc_session_opts opts;
+	struct asc_target *live;    /* the process itself, or NULL for a core */
+	struct asc_target *data;    /* what analyses read: a capture, a core, or == live when held */
+	struct asc_modules *modules;
+	struct asc_libc *libcs;	    /* [0] is the primary */
+	size_t nlibcs;
+	struct asc_heap **heaps;    /* as libcs */
+	size_t nheaps;
+	struct asc_residency *residency;
+	struct asc_ledger *ledger;
+	uint64_t kernel_rss;
+	bool kernel_rss_known;
+	struct asc_pause pause;	    /* of the last stop */
+	unsigned busy_retries;	    /* how often malloc was in the middle of something */
+	bool busy;		    /* and still was at last */
+	unsigned have;		    /* enum asc_needs that are fulfilled */
+	bool possibly_inconsistent; /* --no-stop */
+	int64_t taken_at;	    /* seconds since the epoch, of the last read */
+	const char *allocator;	    /* "glibc", "jemalloc", "tcmalloc", "mimalloc", "musl" ...; static; NULL unknown */
+	const char *allocator_module; /* path, or NULL */
+};
+
+/* Set by the SIGINT handler in main.c; long loops look at it through asc_interrupted(). */
+bool asc_interrupted(void);
+/* Progress callback for heap and capture: draws on stderr, false after Ctrl-C. */
+bool asc_session_progress(void *session, uint64_t done, uint64_t total);
+
+/* Open the target named by @p opts (copied). */
+ASC_MUST struct asc_error *asc_session_open(const struct asc_session_opts *opts,
+					    struct asc_session **ret);
+/* Fulfil @p needs; what is there already is kept, so one stop serves all. */
+ASC_MUST struct asc_error *asc_session_need(struct asc_session *s, unsigned needs);
+/* Forget what was read; the next need reads again. */
+void asc_session_refresh(struct asc_session *s);
+/* Always releases the target. NULL is fine. */
+void asc_session_close(struct asc_session *s);
+
+/* The primary heap, or NULL. */
+const struct asc_heap *asc_session_heap(const struct asc_session *s);
+
+#endif

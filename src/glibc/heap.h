@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Building the model (arenascope/heap.h) from a target and the layout of one of its libcs. */
+#ifndef ASC_GLIBC_HEAP_H
+#define ASC_GLIBC_HEAP_H
+
+#include "arenascope/heap.h"
+#include "glibc/layout.h"
+
+enum asc_depth {
+	ASC_DEPTH_LISTS, /* arena headers, heaps, every free list, tcaches, mmapped chunks */
+	ASC_DEPTH_WALK,	 /* also every chunk, and every invariant */
+};
+
+struct asc_heap_opts {
+	enum asc_depth depth;
+	uint64_t max_memory;   /* bytes the model may take; 0: no bound */
+	size_t max_findings;   /* 0: 1000 */
+	/* may be NULL; called now and then; false ends the build with ASC_EINTR */
+	bool (*progress)(void *arg, uint64_t done, uint64_t total);
+	void *progress_arg;
+};
+
+/*
+ * Read every arena of a stopped (or captured, or dead) target into an immutable model.
+ *
+ * @param t    borrowed for the call only
+ * @param res  which pages are in memory, or NULL: speeds up the search for mmapped chunks
+ * @param ret  new heap, free with asc_heap_free(); untouched on error
+ * @return NULL, or ASC_EFAULT (main_arena is not readable), ASC_ENOMEM, ASC_EINTR.
+ *         Corruption is not an error: see heap->findings.
+ */
+ASC_MUST struct asc_error *asc_heap_read(struct asc_target *t, const struct asc_libc *lib,
+					 const struct asc_residency *res,
+					 const struct asc_heap_opts *opts, struct asc_heap **ret);
+
+/*
+ * What a capture must copy so that asc_heap_read() works on it: libc's data, every arena and heap
+ * header, the regions' extents (WALK), thread TLS blocks and tcaches, candidates for mmapped
+ * chunks, thread stacks' top pages. Cheap: reads headers only.
+ *
+ * @param ret  array of ranges, owned by the caller
+ */
+ASC_MUST struct asc_error *asc_heap_plan(struct asc_target *t, const struct asc_libc *lib,
+					 const struct asc_residency *res, enum asc_depth depth,
+					 struct asc_range **ret, size_t *ret_n);
+
+/*
+ * Is malloc in the middle of an operation? All threads stopped: an arena mutex that is not 0, or, in
+ * a single-threaded process, a PC or return address inside malloc's functions.
+ *
+ * @param ret_arena  the arena's address, 0 for "thread inside malloc" or not busy
+ * @param ret_tid    thread, 0 unknown
+ * @return true: let it run 1-5 ms and stop it again
+ */
+bool asc_heap_busy(struct asc_target *t, struct asc_modules *m, const struct asc_libc *lib,
+		   asc_addr *ret_arena, pid_t *ret_tid);
+
+/* The ring of arena addresses from main_arena on, bounded and checked. @p ret owned by the caller. */
+ASC_MUST struct asc_error *asc_arena_ring(struct asc_target *t, const struct asc_libc *lib,
+					  asc_addr **ret, size_t *ret_n, bool *ret_broken);
+
+/* Field of a struct in the target, zero-extended. Absent field: ASC_EBUG. */
+ASC_MUST struct asc_error *asc_field_u64(struct asc_target *t, asc_addr base, struct asc_field f,
+					 uint64_t *ret);
+
+#endif

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * A capture is a target: bytes copied out of a live one while it was stopped, with its maps,
+ * threads and auxv. It stays valid after the live target runs on, changes or exits.
+ */
+#ifndef ASC_TARGET_CAPTURE_H
+#define ASC_TARGET_CAPTURE_H
+
+#include "arenascope/target.h"
+
+/*
+ * Copy @p ranges (any order, may overlap) of the stopped @p from. Pages that @p res says are neither
+ * present nor swapped are not read (reading them would grow the target's page tables): they read as
+ * zeros from the capture. Pages that cannot be read (guard pages) stay absent: reading them is
+ * ASC_EFAULT. @p res may be NULL or UNKNOWN: then everything is read.
+ *
+ * @p max_bytes bounds the copy (0: no bound), ASC_ENOMEM with the estimate in its text beyond it.
+ * @return NULL, ASC_ENOMEM, ASC_EAGAIN (the target went away)
+ */
+ASC_MUST struct asc_error *asc_capture(struct asc_target *from, const struct asc_residency *res,
+				       const struct asc_range *ranges, size_t n, uint64_t max_bytes,
+				       struct asc_target **ret);
+/* Bytes copied. */
+uint64_t asc_capture_bytes(const struct asc_target *capture);
+/*
+ * Read the file-backed, never-written part (text, rodata, unwind tables) from @p live on demand, while
+ * @p live is open: what is not in the capture and lies in a read-only file mapping. NULL: no longer.
+ */
+void asc_capture_set_backing(struct asc_target *capture, struct asc_target *live);
+
+#endif
