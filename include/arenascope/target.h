@@ -164,7 +164,7 @@ ASC_API ASC_MUST struct asc_error *asc_live_open(pid_t pid, const struct asc_liv
 
 struct asc_stop_opts {
 	unsigned stop_timeout_ms; /**< wait this long for threads to stop (0: 200) */
-	unsigned max_pause_ms;	  /**< the helper lets go by itself after 4 x this (0: 500) */
+	unsigned max_pause_ms;	  /**< the helper lets go by itself after 4 x this (0: 500); UINT_MAX: never */
 };
 
 struct asc_pause {
@@ -172,7 +172,7 @@ struct asc_pause {
 	double stop_ms;		/**< until every thread was stopped */
 	unsigned threads;	/**< stopped */
 	unsigned not_stopped;	/**< D state: could not be stopped in time */
-	bool watchdog;		/**< the helper let go because the pause grew too long */
+	bool watchdog;		/**< it was let go before release() was called: too long, or the helper was killed */
 };
 
 /**
@@ -240,6 +240,8 @@ enum asc_page_flags {
 	ASC_PAGE_FILE = 4,  /**< file page or shared memory */
 	ASC_PAGE_ZERO = 8,  /**< the shared zero page: present, but not in Rss */
 	ASC_PAGE_HUGE = 16, /**< part of a transparent huge page mapping */
+	ASC_PAGE_HUGETLB = 32, /**< from the hugetlb pool: present, but not in Rss */
+	ASC_PAGE_DEVICE = 64,  /**< device or kernel memory (vvar ...): present, but not in Rss */
 };
 
 /** A run of pages with the same flags. Runs without PRESENT or SWAPPED are not kept. */
@@ -260,7 +262,9 @@ struct asc_residency {
 	enum asc_residency_source source;
 	struct asc_page_run *v; /**< sorted, not overlapping */
 	size_t n;
-	uint64_t *present_before; /**< present bytes (without the zero page) in runs before i; n + 1 entries */
+	/** Present bytes that count in Rss (no zero page, hugetlb, device) in runs before i; n + 1 entries. */
+	uint64_t *present_before;
+	uint64_t *swapped_before; /**< likewise, swapped bytes */
 	uint64_t page_size;
 	const char *why_unknown; /**< static text when source == UNKNOWN */
 };
@@ -273,7 +277,7 @@ struct asc_residency {
 ASC_API ASC_MUST struct asc_error *asc_residency_read(struct asc_target *t,
 						      struct asc_residency **ret);
 ASC_API void asc_residency_free(struct asc_residency *r);
-/** Present bytes in [lo, hi), the zero page not counted. Any alignment: partial pages count in part. */
+/** Present bytes in [lo, hi) as Rss counts them (no zero page, hugetlb, device). Any alignment: partial pages count in part. */
 ASC_API uint64_t asc_resident_bytes(const struct asc_residency *r, asc_addr lo, asc_addr hi);
 ASC_API uint64_t asc_swapped_bytes(const struct asc_residency *r, asc_addr lo, asc_addr hi);
 /** First run that ends after @p addr; r->n if none. For linear merges. */
