@@ -231,6 +231,9 @@ ASC_API ASC_MUST struct asc_error *asc_image_poke(struct asc_target *image, asc_
 						  const void *bytes, size_t len);
 ASC_API ASC_MUST struct asc_error *asc_image_add_thread(struct asc_target *image,
 							const struct asc_thread *thread);
+/** Set an auxv entry. */
+ASC_API ASC_MUST struct asc_error *asc_image_set_auxv(struct asc_target *image, uint64_t type,
+						      uint64_t value);
 
 /* ---- residency ---- */
 

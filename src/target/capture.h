@@ -20,6 +20,18 @@
 ASC_MUST struct asc_error *asc_capture(struct asc_target *from, const struct asc_residency *res,
 				       const struct asc_range *ranges, size_t n, uint64_t max_bytes,
 				       struct asc_target **ret);
+
+/*
+ * A warm buffer, made before the stop: page faults are then not part of the pause. asc_capture_into()
+ * takes it over (and clears @p buf) if it is large enough, else makes one of its own.
+ */
+struct asc_capture_buf;
+ASC_MUST struct asc_error *asc_capture_buf_new(uint64_t bytes, struct asc_capture_buf **ret);
+void asc_capture_buf_free(struct asc_capture_buf *buf);
+ASC_MUST struct asc_error *asc_capture_into(struct asc_target *from, const struct asc_residency *res,
+					    const struct asc_range *ranges, size_t n,
+					    uint64_t max_bytes, struct asc_capture_buf **buf,
+					    struct asc_target **ret);
 /* Bytes copied. */
 uint64_t asc_capture_bytes(const struct asc_target *capture);
 /*

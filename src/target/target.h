@@ -16,6 +16,8 @@ struct asc_target_ops {
 	size_t (*read)(struct asc_target *t, asc_addr addr, void *buf, size_t len);
 	/* Optional. Bulk; NULL: loops over read. */
 	struct asc_error *(*read_bulk)(struct asc_target *t, struct asc_iov *iov, size_t n);
+	/* read_bulk may run in two threads at once: capture does so for large copies. */
+	bool concurrent_bulk;
 	struct asc_error *(*stop)(struct asc_target *t, const struct asc_stop_opts *opts);
 	void (*release)(struct asc_target *t, struct asc_pause *ret);
 	bool (*is_stopped)(const struct asc_target *t);
