@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * An ELF core as a target. Private to core*.c and decompress.c.
+ *
+ * The file is read with pread through a small block cache, not through a mapping: only what is
+ * needed is touched either way, and a core that shrinks under us then ends a read short instead of
+ * raising SIGBUS.
+ */
+#ifndef ASC_TARGET_CORE_H
+#define ASC_TARGET_CORE_H
+
+#include "target/target.h"
+
+/* ---- corebytes.c: the file ---- */
+
+struct asc_blocks; /* block cache */
+
+struct asc_bytes {
+	int fd;
+	uint64_t len; /* as of the open */
+	struct asc_blocks *cache;
+};
+
+ASC_MUST struct asc_error *asc_bytes_init(struct asc_bytes *b, int fd, uint64_t len);
+void asc_bytes_deinit(struct asc_bytes *b); /* closes fd */
+/* As far as possible from the front. @return bytes read */
+size_t asc_bytes_read(struct asc_bytes *b, uint64_t off, void *buf, size_t len);
+
+/* ---- decompress.c ---- */
+
+/* "zstd", "xz", "lz4", "gzip" by the first bytes, or NULL. */
+const char *asc_compression_of(const void *head, size_t len);
+
+/*
+ * Write what @p fd (position 0) unpacks to into a memory file, or an unlinked one if it is large.
+ * Zero pages become holes. Unpacking ends at the end of the last segment of an ELF core, whatever
+ * else follows, and after a few pages if it is none; a damaged or cut stream keeps what came before.
+ *
+ * @param ret_len     bytes unpacked
+ * @param ret_damage  static text if the stream ended badly, else NULL
+ */
+ASC_MUST struct asc_error *asc_decompress(int fd, const char *compression, int *ret_fd,
+					  uint64_t *ret_len, const char **ret_damage);
+
+/* ---- corekind.c ---- */
+
+/* Why this file is no core: E-NOTCORE with what it is instead. @p what: "x.core" */
+ASC_MUST struct asc_error *asc_core_refuse(struct asc_bytes *b, const char *what,
+					   const char *compression);
+
+/* ---- core.c: ELF headers ---- */
+
+struct asc_elf_phdr {
+	uint32_t type, flags;
+	uint64_t offset, vaddr, filesz, memsz;
+};
+
+struct asc_elf_head {
+	bool is64;
+	uint16_t type, machine;
+	uint64_t entry, phoff, shoff;
+	uint32_t phentsize, phnum, shnum;
+};
+
+/* Decode the ELF header / the @p i-th program header (little-endian only). @p get reads from the
+ * front. */
+typedef size_t asc_get_fn(void *arg, uint64_t off, void *buf, size_t len);
+bool asc_elf_head_get(asc_get_fn *get, void *arg, struct asc_elf_head *ret);
+bool asc_elf_phdr_get(asc_get_fn *get, void *arg, const struct asc_elf_head *h, uint32_t i,
+		      struct asc_elf_phdr *ret);
+
+/* A PT_LOAD: [start, end) in memory; the core holds [start, start + have). */
+struct asc_core_seg {
+	asc_addr start, end;
+	uint64_t off;
+	uint64_t filesz; /* promised, at most end - start */
+	uint64_t have;	 /* really in the file */
+	unsigned flags;	 /* PF_* */
+};
+
+/* A mapped file (NT_FILE), or the executable. */
+enum asc_core_file_state { ASC_FILE_UNTRIED, ASC_FILE_OPEN, ASC_FILE_NONE };
+struct asc_core_file {
+	char *path; /* as the target names it, " (deleted)" cut off */
+	bool deleted;
+	asc_addr start; /* of its lowest mapping with offset 0, or UINT64_MAX */
+	enum asc_core_file_state state;
+	struct asc_bytes bytes;
+};
+
+/* One line of NT_FILE. */
+struct asc_core_mapped {
+	asc_addr start, end;
+	uint64_t offset; /* bytes */
+	size_t file;
+};
+
+struct asc_core {
+	struct asc_target t;
+	struct asc_core_info info;
+	struct asc_bytes bytes;
+	char *exe_opt, *root;	   /* options, owned */
+	char *exe;		   /* owned: info.exe */
+	struct asc_core_seg *segs; /* sorted, not overlapping */
+	size_t nsegs, last_seg;
+	struct asc_core_file *files;
+	size_t nfiles;
+	struct asc_core_mapped *mapped; /* sorted, not overlapping */
+	size_t nmapped;
+	bool anon_dumped;    /* anonymous private memory is in the core: what is not there was not
+				dirty */
+	uint64_t notes_read; /* bytes */
+};
+
+/* Bytes that the core itself holds; no files. */
+size_t asc_core_read_own(struct asc_core *c, asc_addr addr, void *buf, size_t len);
+
+/* ---- corenotes.c ---- */
+
+/* Threads, auxv, NT_FILE and the rest from the PT_NOTE at @p off. Damage ends it early, silently. */
+ASC_MUST struct asc_error *asc_core_notes(struct asc_core *c, uint64_t off, uint64_t len);
+/* What they say together. */
+void asc_core_notes_done(struct asc_core *c);
+
+/* ---- corefiles.c ---- */
+
+/* First entry of NT_FILE that ends after @p addr. */
+size_t asc_core_mapped_seek(const struct asc_core *c, asc_addr addr);
+/* An ELF image in the core's own memory, read from its header on: an asc_get_fn and its arg. */
+struct asc_core_image {
+	struct asc_core *c;
+	asc_addr start;
+};
+size_t asc_core_image_get(void *arg, uint64_t off, void *buf, size_t len);
+/* Bytes of the mapped file behind @p addr, if the file is the one that was mapped. */
+size_t asc_core_read_file(struct asc_core *c, asc_addr addr, void *buf, size_t len);
+/* GNU build-id in an ELF image; @return its length, 0: none. @p at_vaddr: @p get is memory from the
+ * header on */
+size_t asc_elf_build_id(asc_get_fn *get, void *arg, bool in_memory, uint8_t *ret, size_t max);
+void asc_core_files_free(struct asc_core *c);
+
+/* ---- coremaps.c ---- */
+
+/* Maps from segments and NT_FILE. */
+ASC_MUST struct asc_error *asc_core_maps(struct asc_core *c);
+/* Pages the core holds that are not all zero. */
+ASC_MUST struct asc_error *asc_core_residency(struct asc_target *t, struct asc_residency **ret);
+
+#endif
