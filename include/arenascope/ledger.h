@@ -86,6 +86,7 @@ struct asc_ledger_in {
 	uint64_t kernel_rss;
 	bool kernel_rss_known;
 	bool core;
+	const char *allocator; /**< who malloc is, if it is not glibc: "jemalloc" ...; or NULL */
 };
 
 ASC_API ASC_MUST struct asc_error *asc_ledger_make(const struct asc_ledger_in *in,
@@ -104,7 +105,8 @@ enum asc_stay {
 	ASC_STAY_NONCONTIGUOUS,
 	ASC_STAY_MLOCKED,
 	ASC_STAY_HUGETLB,
-	ASC_STAY_BUSY,	    /**< the arena could not be read cleanly */
+	ASC_STAY_BUSY,	    /**< the arena could not be read cleanly, or its lock is held */
+	ASC_STAY_CORRUPT,   /**< glibc 2.22 to 2.26: it found the arena corrupt and leaves it alone */
 	ASC_NSTAYS
 };
 /** A short phrase: "tops of non-main arenas" ... */

@@ -1,0 +1,324 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Segments, residency in address order, and the ranges that are released.
+ *
+ * mtrim, for each binned chunk p: [up(p + sizeof(struct malloc_chunk)), down(p + size)), after
+ * malloc_consolidate up to 2.42, which merges fastbin chunks with their free neighbours and with
+ * top. Its size filter (size > page - 1 + sizeof(struct malloc_chunk)) is implied by lo < hi. The
+ * top of the main arena is systrim's. reclaim takes each binned chunk and every top as it stands.
+ */
+#include "analysis/cover.h"
+
+#include "base/cleanup.h"
+#include "base/num.h"
+
+struct asc_cursor asc_cursor_at(const struct asc_residency *res, asc_addr addr)
+{
+	struct asc_cursor c = { .res = res };
+
+	if (res && res->source == ASC_RESIDENCY_UNKNOWN)
+		c.res = NULL;
+	if (c.res)
+		c.i = asc_residency_seek(res, addr);
+	return c;
+}
+
+struct asc_amount asc_cursor_count(struct asc_cursor *c, asc_addr lo, asc_addr hi)
+{
+	struct asc_amount a = { 0 };
+
+	if (!c->res) {
+		a.present = hi - lo;
+		return a;
+	}
+	while (c->i < c->res->n && c->res->v[c->i].end <= lo)
+		c->i++;
+	for (size_t i = c->i; i < c->res->n && c->res->v[i].start < hi; i++) {
+		const struct asc_page_run *run = &c->res->v[i];
+		uint64_t from = asc_max(run->start, lo), to = asc_min(run->end, hi);
+
+		if (from >= to)
+			continue;
+		if (run->flags & ASC_PAGE_SWAPPED)
+			a.swapped += to - from;
+		else if (!(run->flags & (ASC_PAGE_ZERO | ASC_PAGE_HUGETLB | ASC_PAGE_DEVICE)))
+			a.present += to - from;
+		c->i = i;
+	}
+	return a;
+}
+
+asc_addr asc_region_limit(const struct asc_region *region)
+{
+	uint64_t tail;
+
+	if (region->heap_info && asc_add(region->start, region->mprotect_size, &tail))
+		return asc_max(region->end, tail);
+	return region->end;
+}
+
+void asc_seg_init(struct asc_seg_iter *it, const struct asc_region *region)
+{
+	*it = (struct asc_seg_iter){ .region = region,
+				     .pos = region->start,
+				     .end = asc_region_limit(region) };
+}
+
+static enum asc_seg_class class_of(enum asc_state s)
+{
+	switch (s) {
+	case ASC_TCACHE:
+		return ASC_SEG_TCACHE;
+	case ASC_FASTBIN:
+		return ASC_SEG_FAST;
+	case ASC_UNSORTED:
+	case ASC_SMALL:
+	case ASC_LARGE:
+		return ASC_SEG_FREE;
+	case ASC_TOP:
+		return ASC_SEG_TOP;
+	case ASC_FENCE:
+		return ASC_SEG_META;
+	case ASC_INUSE:
+		break;
+	}
+	return ASC_SEG_USE;
+}
+
+/* The next free chunk at or behind @p pos that lies in the region, cut to fit. */
+static bool next_extent(const struct asc_region *r, size_t *i, asc_addr pos, struct asc_chunk *ret)
+{
+	for (; *i < r->nextents; (*i)++) {
+		const struct asc_chunk *c = &r->extents[*i];
+		uint64_t end;
+
+		if (!asc_add(c->addr, c->size, &end))
+			continue;
+		*ret = *c;
+		ret->addr = asc_max(asc_max(c->addr, pos), r->first);
+		end = asc_min(end, r->end);
+		if (ret->addr >= end)
+			continue;
+		ret->size = end - ret->addr;
+		return true;
+	}
+	return false;
+}
+
+bool asc_seg_next(struct asc_seg_iter *it, struct asc_seg *ret)
+{
+	const struct asc_region *r = it->region;
+	struct asc_chunk c;
+
+	if (it->pos >= it->end)
+		return false;
+	ret->lo = it->pos;
+	if (it->pos < r->first) {
+		ret->hi = asc_min(r->first, it->end);
+		ret->class = ASC_SEG_META;
+	} else if (it->pos >= r->end) {
+		ret->hi = it->end;
+		ret->class = ASC_SEG_META;
+	} else if (!next_extent(r, &it->i, it->pos, &c)) {
+		ret->hi = r->end;
+		ret->class = ASC_SEG_USE;
+	} else if (c.addr > it->pos) {
+		ret->hi = c.addr;
+		ret->class = ASC_SEG_USE;
+	} else {
+		ret->hi = c.addr + c.size;
+		ret->class = class_of(c.state);
+		it->i++;
+	}
+	it->pos = ret->hi;
+	return true;
+}
+
+/* ---- runs of free memory ---- */
+
+struct run {
+	asc_addr lo, hi;
+	bool top;
+	unsigned chunks;
+};
+
+/* Which classes a run may consist of, and whether neighbours become one. */
+struct run_rule {
+	bool fast, tcache, merge;
+};
+
+struct run_iter {
+	struct asc_seg_iter it;
+	struct run_rule rule;
+	struct asc_seg ahead;
+	bool have_ahead;
+};
+
+static bool in_run(const struct run_rule *rule, enum asc_seg_class class)
+{
+	return class == ASC_SEG_FREE || class == ASC_SEG_TOP ||
+	       (rule->fast && class == ASC_SEG_FAST) || (rule->tcache && class == ASC_SEG_TCACHE);
+}
+
+static bool next_run(struct run_iter *ri, struct run *ret)
+{
+	struct asc_seg s;
+	struct run run = { 0 };
+
+	for (;;) {
+		bool have = ri->have_ahead;
+
+		if (have)
+			s = ri->ahead;
+		else
+			have = asc_seg_next(&ri->it, &s);
+		ri->have_ahead = false;
+		if (!have)
+			break;
+		if (!in_run(&ri->rule, s.class)) {
+			if (run.hi)
+				break;
+			continue;
+		}
+		if (run.hi && !ri->rule.merge) {
+			ri->ahead = s;
+			ri->have_ahead = true;
+			break;
+		}
+		if (!run.hi)
+			run.lo = s.lo;
+		run.hi = s.hi;
+		run.top |= s.class == ASC_SEG_TOP;
+		run.chunks++;
+	}
+	*ret = run;
+	return run.hi != 0;
+}
+
+static struct run_iter runs_of(const struct asc_region *r, struct run_rule rule)
+{
+	struct run_iter ri = { .rule = rule };
+
+	asc_seg_init(&ri.it, r);
+	return ri;
+}
+
+/* The whole pages of a run behind its header and list links. */
+static bool whole_pages(const struct asc_heap *heap, const struct run *run,
+			struct asc_rel_range *ret)
+{
+	*ret = (struct asc_rel_range){
+		.lo = asc_align_up(run->lo + heap->libc.chunk_struct, heap->page_size),
+		.hi = asc_align_down(run->hi, heap->page_size),
+		.how = ASC_REL_MADVISE,
+	};
+	return ret->lo < ret->hi;
+}
+
+/* ---- malloc_trim ---- */
+
+bool asc_trim_skips(const struct asc_heap *heap, const struct asc_arena *a)
+{
+	enum { CORRUPT = 4 };
+
+	return !a->initialised || (heap->libc.trim_corrupt_flag && (a->flags & CORRUPT));
+}
+
+static bool brk_at(const struct asc_heap *heap, const struct asc_arena *a, asc_addr end)
+{
+	if (heap->params.curbrk_known)
+		return heap->params.curbrk == end;
+	return !a->noncontiguous && heap->params.sbrk_base + a->system_mem == end;
+}
+
+static struct asc_systrim systrim(const struct asc_heap *heap, const struct asc_arena *a,
+				  const struct run *top, uint64_t pad)
+{
+	struct asc_systrim st = { .top = top->lo, .end = top->hi };
+	const struct asc_heap_libc *l = &heap->libc;
+	uint64_t page = l->systrim_thp && asc_is_pow2(heap->params.thp_pagesize)
+				? heap->params.thp_pagesize
+				: heap->page_size;
+	uint64_t size = top->hi - top->lo, area = size - l->minsize - 1;
+
+	st.refused = !brk_at(heap, a, top->hi);
+	if (size == l->minsize && l->systrim_minsize_quirk) {
+		/* area is -1, which passes glibc's unsigned test: brk goes up */
+		if (!st.refused)
+			st.brk_delta = (int64_t)asc_align_up(pad + 1, page);
+		return st;
+	}
+	if (size <= l->minsize || area <= pad)
+		return st;
+	st.extra = st.refused ? 0 : asc_align_down(area - pad, page);
+	st.brk_delta = -(int64_t)st.extra;
+	return st;
+}
+
+static struct asc_error *push_merged(asc_rel_vec *v, struct asc_rel_range r)
+{
+	if (r.lo >= r.hi)
+		return NULL;
+	return asc_vec_push(v, r);
+}
+
+struct asc_error *asc_trim_ranges(const struct asc_heap *heap, const struct asc_arena *a,
+				  const struct asc_region *r, uint64_t pad, asc_rel_vec *ret,
+				  uint64_t *walked, struct asc_systrim *st)
+{
+	bool merge = heap->libc.trim_consolidates;
+	struct run_iter ri = runs_of(r, (struct run_rule){ .fast = merge, .merge = merge });
+	struct asc_rel_range range;
+	struct run run;
+
+	if (asc_trim_skips(heap, a))
+		return NULL;
+	while (next_run(&ri, &run)) {
+		*walked += run.chunks;
+		if (!run.top) {
+			if (whole_pages(heap, &run, &range))
+				ASC_TRY(push_merged(ret, range));
+			continue;
+		}
+		if (a->index)
+			continue;
+		struct asc_systrim s = systrim(heap, a, &run, pad);
+
+		if (st)
+			*st = s;
+		range = (struct asc_rel_range){ run.hi - s.extra, run.hi, ASC_REL_SBRK };
+		ASC_TRY(push_merged(ret, range));
+	}
+	return NULL;
+}
+
+/* ---- reclaim, and the bound ---- */
+
+static struct asc_error *plain_ranges(const struct asc_heap *heap, const struct asc_region *r,
+				      struct run_rule rule, asc_rel_vec *ret, uint64_t *walked)
+{
+	struct run_iter ri = runs_of(r, rule);
+	struct asc_rel_range range;
+	struct run run;
+
+	while (next_run(&ri, &run)) {
+		*walked += run.chunks;
+		if (whole_pages(heap, &run, &range))
+			ASC_TRY(push_merged(ret, range));
+	}
+	return NULL;
+}
+
+struct asc_error *asc_reclaim_ranges(const struct asc_heap *heap, const struct asc_region *r,
+				     asc_rel_vec *ret, uint64_t *walked)
+{
+	return plain_ranges(heap, r, (struct run_rule){ 0 }, ret, walked);
+}
+
+struct asc_error *asc_ideal_ranges(const struct asc_heap *heap, const struct asc_region *r,
+				   asc_rel_vec *ret)
+{
+	uint64_t walked = 0;
+
+	return plain_ranges(heap, r, (struct run_rule){ true, true, true }, ret, &walked);
+}

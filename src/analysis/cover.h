@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * What the analyses share: a region as a sequence of segments in address order, the residency read
+ * in the same order, and the page ranges that malloc_trim and reclaim release in it. Everything is
+ * a linear merge over free chunks and residency runs; nothing looks at single pages or live chunks.
+ */
+#ifndef ASC_ANALYSIS_COVER_H
+#define ASC_ANALYSIS_COVER_H
+
+#include "arenascope/ledger.h"
+#include "base/vec.h"
+
+/* Residency read forwards. */
+struct asc_cursor {
+	const struct asc_residency *res; /* NULL: unknown, everything counts as present */
+	size_t i;
+};
+
+struct asc_amount {
+	uint64_t present, swapped;
+};
+
+struct asc_cursor asc_cursor_at(const struct asc_residency *res, asc_addr addr);
+/* Bytes of [lo, hi). @p lo must not be below that of an earlier call. */
+struct asc_amount asc_cursor_count(struct asc_cursor *c, asc_addr lo, asc_addr hi);
+
+enum asc_seg_class {
+	ASC_SEG_META, /* headers, alignment, fenceposts, what lies behind the last chunk */
+	ASC_SEG_USE,  /* live chunks, and everything that is not known to be free */
+	ASC_SEG_TCACHE,
+	ASC_SEG_FAST,
+	ASC_SEG_FREE, /* binned */
+	ASC_SEG_TOP,
+};
+
+struct asc_seg {
+	asc_addr lo, hi;
+	enum asc_seg_class class;
+};
+
+/*
+ * Segments cover [start, end of region including its writable tail) without a gap or an overlap,
+ * whatever the chunks say: a chunk that overlaps its predecessor or leaves the region is cut.
+ */
+struct asc_seg_iter {
+	const struct asc_region *region;
+	size_t i;
+	asc_addr pos, end;
+};
+void asc_seg_init(struct asc_seg_iter *it, const struct asc_region *region);
+bool asc_seg_next(struct asc_seg_iter *it, struct asc_seg *ret);
+/* End of what belongs to the region: of the heap's writable part, or of the last chunk. */
+asc_addr asc_region_limit(const struct asc_region *region);
+
+/* What releases a range. */
+enum asc_release {
+	ASC_REL_MADVISE, /* mtrim's madvise, or reclaim's */
+	ASC_REL_SBRK,	 /* systrim */
+};
+
+/* A page-aligned stretch that a call would release. */
+struct asc_rel_range {
+	asc_addr lo, hi;
+	enum asc_release how;
+};
+typedef ASC_VEC(struct asc_rel_range) asc_rel_vec;
+
+/* What systrim(pad) does to the main arena. */
+struct asc_systrim {
+	asc_addr top, end; /* after consolidation; end == top: no top */
+	uint64_t extra;	   /* bytes that brk goes down */
+	int64_t brk_delta; /* change of brk: -extra, or > 0 with the MINSIZE quirk */
+	bool refused;	   /* brk is not at the end of top */
+};
+
+/*
+ * Ranges that malloc_trim(pad) releases in one region, by address. @p walked counts the free chunks
+ * that it looks at, @p st (only filled in for the region with the main arena's top) may be NULL.
+ */
+ASC_MUST struct asc_error *asc_trim_ranges(const struct asc_heap *heap, const struct asc_arena *a,
+					   const struct asc_region *r, uint64_t pad,
+					   asc_rel_vec *ret, uint64_t *walked,
+					   struct asc_systrim *st);
+/* Likewise for reclaim. */
+ASC_MUST struct asc_error *asc_reclaim_ranges(const struct asc_heap *heap,
+					      const struct asc_region *r, asc_rel_vec *ret,
+					      uint64_t *walked);
+/* Likewise for an allocator that could release every page without a live byte (bound B1). */
+ASC_MUST struct asc_error *asc_ideal_ranges(const struct asc_heap *heap, const struct asc_region *r,
+					    asc_rel_vec *ret);
+
+/* mtrim never touches this arena (2.22 to 2.26: it was found corrupt). */
+bool asc_trim_skips(const struct asc_heap *heap, const struct asc_arena *a);
+
+#endif

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * What reclaim would return: every whole resident page of each binned chunk behind its header and
+ * list links, and of every top, in all arenas. No fastbin or tcache chunk: they move without the
+ * arena's lock.
+ */
+#include <stdlib.h>
+
+#include "analysis/predict.h"
+#include "base/cleanup.h"
+#include "base/num.h"
+
+static struct asc_error *region(const struct asc_trim_in *in, const struct asc_arena *a,
+				const struct asc_region *r, struct asc_prediction *p,
+				struct asc_trim_arena *pa)
+{
+	struct asc_error *err;
+	asc_rel_vec ranges = { 0 };
+	struct asc_settle s = { .in = in,
+				.arena = a,
+				.region = r,
+				.ranges = &ranges,
+				.top_stays = ASC_STAY_SHARED_PAGE,
+				.top_whole = UINT64_MAX,
+				.fast_stays = ASC_STAY_FASTBIN };
+
+	err = asc_reclaim_ranges(in->heap, r, &ranges, &pa->walked);
+	if (!err) {
+		if (ranges.len)
+			p->return_value = 1;
+		asc_settle_region(&s, p, pa);
+	}
+	asc_vec_free(&ranges);
+	return err;
+}
+
+struct asc_error *asc_predict_reclaim(const struct asc_trim_in *in, struct asc_prediction **ret)
+{
+	enum { SLICE_MS = 5 };
+	struct asc_error *err;
+	struct asc_prediction *p;
+
+	err = asc_prediction_new(in, &p);
+	if (err)
+		return err;
+	for (size_t i = 0; i < in->heap->narenas && !err; i++) {
+		const struct asc_arena *a = &in->heap->arenas[i];
+		struct asc_trim_arena *pa;
+
+		if (in->arena >= 0 && (unsigned)in->arena != a->index)
+			continue;
+		pa = &p->arenas[p->narenas++];
+		pa->index = a->index;
+		for (size_t k = 0; k < a->nregions && !err; k++)
+			err = region(in, a, &a->regions[k], p, pa);
+	}
+	if (!err)
+		err = asc_prediction_finish(in, SLICE_MS, p);
+	if (err) {
+		asc_prediction_free(p);
+		return err;
+	}
+	*ret = p;
+	return NULL;
+}
