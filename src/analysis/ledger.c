@@ -356,7 +356,7 @@ static struct asc_error *unclaimed(struct builder *b, size_t map, struct asc_amo
 {
 	struct asc_ledger *l = b->l;
 	const char *name = NULL;
-	size_t item;
+	size_t item = 0;
 
 	switch (asc_owner_of(b->in->maps, map, &b->facts, &name)) {
 	case ASC_OWNER_NONE:
@@ -471,12 +471,13 @@ static struct asc_error *count_regions(const struct asc_ledger_in *in, const cla
 {
 	for (size_t i = 0; i < claims->len; i++) {
 		const struct claim *c = &claims->data[i];
-		const struct asc_heap *heap = in->heaps[c->heap];
+		const struct asc_heap *heap;
 		const struct asc_arena *a;
 		struct asc_pages p = { 0 };
 
 		if (c->kind != CLAIM_REGION)
 			continue;
+		heap = in->heaps[c->heap];
 		a = &heap->arenas[c->arena];
 		ASC_TRY(region_pages(heap, a, &a->regions[c->i], c, in->res, &p));
 		add_pages(&l->malloc_pages, &p);

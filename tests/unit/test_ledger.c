@@ -56,7 +56,7 @@ static uint64_t rnd(uint64_t n)
 
 static enum asc_state random_state(void)
 {
-	static const enum asc_state s[] = { ASC_INUSE,	ASC_INUSE, ASC_INUSE, ASC_TCACHE,
+	static const enum asc_state s[] = { ASC_INUSE,	 ASC_INUSE, ASC_INUSE, ASC_TCACHE,
 					    ASC_FASTBIN, ASC_SMALL, ASC_LARGE, ASC_UNSORTED };
 
 	return s[rnd(8)];
@@ -93,7 +93,7 @@ static void toy_make(struct toy *t, asc_addr base, uint64_t page, bool main)
 	}
 	if (t->top && was_free)
 		t->c[t->n - 1].state = ASC_INUSE;
-	if (t->top && rnd(10) == 0) /* the smallest top there is */
+	if (t->top && t->len - pos > 2 * MINSIZE && rnd(10) == 0) /* the smallest top there is */
 		t->c[t->n++] = (struct toy_chunk){ pos, t->len - pos - MINSIZE, ASC_INUSE },
 		pos = t->len - MINSIZE;
 	t->c[t->n++] = (struct toy_chunk){ pos, t->len - pos, t->top ? ASC_TOP : ASC_FENCE };
@@ -155,9 +155,9 @@ static void toy_heap_make(struct toy_heap *h, uint64_t with_seed)
 					       .flags = ASC_MAP_READ | ASC_MAP_WRITE,
 					       .path = "" };
 		for (size_t k = 0; k < t->tail / page; k++) {
-			unsigned flags = t->present[k] ? ASC_PAGE_PRESENT :
-					 t->swapped[k] ? ASC_PAGE_SWAPPED :
-							 0;
+			unsigned flags = t->present[k]	 ? ASC_PAGE_PRESENT
+					 : t->swapped[k] ? ASC_PAGE_SWAPPED
+							 : 0;
 
 			runs[n++] = (struct asc_page_run){ t->base + k * page,
 							   t->base + (k + 1) * page, flags };
@@ -204,8 +204,8 @@ static void consolidate(struct toy *t)
 			if (i + 1 < t->n &&
 			    (binned(t->c[i + 1].state) || t->c[i + 1].state == ASC_TOP)) {
 				t->c[i].size += t->c[i + 1].size;
-				t->c[i].state = t->c[i + 1].state == ASC_TOP ? ASC_TOP :
-									       t->c[i].state;
+				t->c[i].state = t->c[i + 1].state == ASC_TOP ? ASC_TOP
+									     : t->c[i].state;
 				memmove(&t->c[i + 1], &t->c[i + 2],
 					(--t->n - i - 1) * sizeof(t->c[0]));
 			}
@@ -233,9 +233,9 @@ static void trim_bytes(const struct toy_heap *h, unsigned arena, struct toy *t, 
 		}
 		if (t->c[i].state == ASC_TOP && !arena) {
 			uint64_t area = size - MINSIZE - 1;
-			uint64_t unit = h->heap.libc.systrim_thp && h->heap.params.thp_pagesize ?
-						h->heap.params.thp_pagesize :
-						page;
+			uint64_t unit = h->heap.libc.systrim_thp && h->heap.params.thp_pagesize
+						? h->heap.params.thp_pagesize
+						: page;
 			int64_t extra;
 
 			if (area <= pad || (!h->heap.libc.systrim_minsize_quirk && size == MINSIZE))
@@ -267,10 +267,10 @@ static void truth_of(const struct toy_heap *h, unsigned arena, uint64_t pad, str
 	trim_bytes(h, arena, &copy, pad, fate, brk);
 	for (size_t i = 0; i < t->n; i++) {
 		const struct toy_chunk *c = &t->c[i];
-		char k = c->state == ASC_INUSE						? 'u' :
-			 c->state == ASC_TCACHE || c->state == ASC_FASTBIN ? 'c' :
-			 c->state == ASC_FENCE						? 'm' :
-										  'f';
+		char k = c->state == ASC_INUSE				     ? 'u'
+			 : c->state == ASC_TCACHE || c->state == ASC_FASTBIN ? 'c'
+			 : c->state == ASC_FENCE			     ? 'm'
+									     : 'f';
 
 		memset(kind + c->off, k, c->size);
 		if (k == 'f') /* what reclaim may touch: bytes behind the links */
@@ -366,7 +366,9 @@ static void test_ledger(void **state)
 		uint64_t rss = 0;
 
 		toy_heap_make(&h, i);
-		struct asc_ledger_in in = { .heaps = &heap, .nheaps = 1, .res = h.res, .maps = &h.all };
+		struct asc_ledger_in in = {
+			.heaps = &heap, .nheaps = 1, .res = h.res, .maps = &h.all
+		};
 
 		assert_null(asc_ledger_make(&in, &l));
 		for (unsigned a = 0; a < 2; a++) {
@@ -403,8 +405,11 @@ static void test_trim(void **state)
 		uint64_t stays = 0, resident = 0, ideal = 0;
 
 		toy_heap_make(&h, 77 * i);
-		struct asc_trim_in in = { .heap = &h.heap, .res = h.res, .mlocked = &h.locked,
-					  .nmlocked = h.locked.len ? 1 : 0, .arena = -1 };
+		struct asc_trim_in in = { .heap = &h.heap,
+					  .res = h.res,
+					  .mlocked = &h.locked,
+					  .nmlocked = h.locked.len ? 1 : 0,
+					  .arena = -1 };
 
 		assert_null(asc_predict_trim(&in, h.pad, &p));
 		assert_int_equal(p->narenas, 2);
@@ -467,7 +472,9 @@ static void test_unknown(void **state)
 	for (uint64_t i = 0; i < 50; i++) {
 		toy_heap_make(&h, i);
 		struct asc_trim_in in = { .heap = heap, .res = &none, .arena = -1 };
-		struct asc_ledger_in lin = { .heaps = &heap, .nheaps = 1, .res = &none, .maps = &h.all };
+		struct asc_ledger_in lin = {
+			.heaps = &heap, .nheaps = 1, .res = &none, .maps = &h.all
+		};
 
 		assert_null(asc_predict_trim(&in, 0, &p));
 		in.res = h.res;
@@ -490,16 +497,35 @@ static void test_owners(void **state)
 {
 	enum { PAGE = 4096 };
 	struct asc_map m[] = {
-		{ .start = 0x400000, .end = 0x401000, .inode = 1, .flags = 5, .path = "/usr/bin/python3.11" },
-		{ .start = 0x401000, .end = 0x402000, .inode = 1, .flags = 3, .path = "/usr/bin/python3.11" },
+		{ .start = 0x400000,
+		  .end = 0x401000,
+		  .inode = 1,
+		  .flags = 5,
+		  .path = "/usr/bin/python3.11" },
+		{ .start = 0x401000,
+		  .end = 0x402000,
+		  .inode = 1,
+		  .flags = 3,
+		  .path = "/usr/bin/python3.11" },
 		{ .start = 0x402000, .end = 0x403000, .flags = 3, .path = "" },
 		{ .start = 0x500000, .end = 0x510000, .flags = 3, .path = "[heap]" },
 		{ .start = 0x7f0000000000, .end = 0x7f0000100000, .flags = 3, .path = "" },
-		{ .start = 0x7f0000200000, .end = 0x7f0000201000, .flags = 0, .flags_known = true, .path = "" },
+		{ .start = 0x7f0000200000,
+		  .end = 0x7f0000201000,
+		  .flags = 0,
+		  .flags_known = true,
+		  .path = "" },
 		{ .start = 0x7f0000201000, .end = 0x7f0000211000, .flags = 3, .path = "" },
-		{ .start = 0x7f0000300000, .end = 0x7f0000301000, .flags = 11, .inode = 4, .path = "/dev/shm/x" },
+		{ .start = 0x7f0000300000,
+		  .end = 0x7f0000301000,
+		  .flags = 11,
+		  .inode = 4,
+		  .path = "/dev/shm/x" },
 		{ .start = 0x7f0000400000, .end = 0x7f0000403000, .flags = 3, .path = "" },
-		{ .start = 0x7f0000500000, .end = 0x7f0000501000, .flags = 3, .path = "[anon:mine]" },
+		{ .start = 0x7f0000500000,
+		  .end = 0x7f0000501000,
+		  .flags = 3,
+		  .path = "[anon:mine]" },
 		{ .start = 0x7ffd00000000, .end = 0x7ffd00001000, .flags = 3, .path = "[stack]" },
 		{ .start = 0x7ffd10000000, .end = 0x7ffd10001000, .flags = 1, .path = "[vvar]" },
 	};
@@ -550,18 +576,29 @@ static void test_owners(void **state)
 static void test_malformed(void **state)
 {
 	struct asc_chunk bad[] = {
-		{ 0x10010, 0x3000, ASC_LARGE },		   { 0x11000, 0x100, ASC_TCACHE },
-		{ 0x12ff0, 0x2000, ASC_UNSORTED },	   { 0x13000, UINT64_MAX - 0x100, ASC_SMALL },
-		{ 0x14000, UINT64_MAX, ASC_FASTBIN },	   { 0x1f000, 0x5000, ASC_TOP },
+		{ 0x10010, 0x3000, ASC_LARGE },	      { 0x11000, 0x100, ASC_TCACHE },
+		{ 0x12ff0, 0x2000, ASC_UNSORTED },    { 0x13000, UINT64_MAX - 0x100, ASC_SMALL },
+		{ 0x14000, UINT64_MAX, ASC_FASTBIN }, { 0x1f000, 0x5000, ASC_TOP },
 		{ 0x30000, 0x5000, ASC_LARGE },
 	};
-	struct asc_region r[2] = { { .start = 0x10000, .first = 0x10010, .end = 0x20000,
-				     .has_top = true, .extents = bad, .nextents = 7 },
-				   { .start = 0x18000, .first = 0x18000, .end = 0x28000,
-				     .heap_info = 0x18000, .mprotect_size = UINT64_MAX } };
+	struct asc_region r[2] = { { .start = 0x10000,
+				     .first = 0x10010,
+				     .end = 0x20000,
+				     .has_top = true,
+				     .extents = bad,
+				     .nextents = 7 },
+				   { .start = 0x18000,
+				     .first = 0x18000,
+				     .end = 0x28000,
+				     .heap_info = 0x18000,
+				     .mprotect_size = UINT64_MAX } };
 	struct asc_arena a = { .initialised = true, .regions = r, .nregions = 2 };
-	struct asc_heap heap = { .arenas = &a, .narenas = 1, .page_size = 4096,
-				 .libc = { .chunk_struct = 48, .minsize = 32, .trim_consolidates = true } };
+	struct asc_heap heap = {
+		.arenas = &a,
+		.narenas = 1,
+		.page_size = 4096,
+		.libc = { .chunk_struct = 48, .minsize = 32, .trim_consolidates = true }
+	};
 	const struct asc_heap *heaps[] = { &heap };
 	struct asc_page_run *runs = calloc(1, sizeof(*runs));
 	struct asc_map map = { .start = 0x10000, .end = 0x40000, .flags = 3, .path = "" };
@@ -590,9 +627,9 @@ static void test_malformed(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_ledger),	  cmocka_unit_test(test_trim),
-		cmocka_unit_test(test_reclaim),	  cmocka_unit_test(test_unknown),
-		cmocka_unit_test(test_owners),	  cmocka_unit_test(test_malformed),
+		cmocka_unit_test(test_ledger),	cmocka_unit_test(test_trim),
+		cmocka_unit_test(test_reclaim), cmocka_unit_test(test_unknown),
+		cmocka_unit_test(test_owners),	cmocka_unit_test(test_malformed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
