@@ -32,7 +32,8 @@ struct asc_error *asc_maps_init(struct asc_map *v, size_t n, char *strings, stru
 			err = asc_err(ASC_EINPUT, "mapping 0x%" PRIx64 "-0x%" PRIx64 " is empty",
 				      v[i].start, v[i].end);
 		else if (i && v[i].start < v[i - 1].end)
-			err = asc_err(ASC_EINPUT, "mappings at 0x%" PRIx64 " and 0x%" PRIx64 " overlap",
+			err = asc_err(ASC_EINPUT,
+				      "mappings at 0x%" PRIx64 " and 0x%" PRIx64 " overlap",
 				      v[i - 1].start, v[i].start);
 		else
 			continue;
@@ -197,7 +198,8 @@ static bool parse_line(struct cursor c, struct asc_map *map, char *path, size_t 
 	while (c.p < c.end && *c.p == ' ')
 		c.p++;
 	len = unescape(c.p, (size_t)(c.end - c.p), path);
-	if (len > sizeof(gone) - 1 && !memcmp(path + len - (sizeof(gone) - 1), gone, sizeof(gone) - 1)) {
+	if (len > sizeof(gone) - 1 &&
+	    !memcmp(path + len - (sizeof(gone) - 1), gone, sizeof(gone) - 1)) {
 		map->deleted = true;
 		len -= sizeof(gone) - 1;
 	}

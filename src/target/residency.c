@@ -52,7 +52,8 @@ static bool normalise(struct asc_page_run *v, size_t *n)
 }
 
 struct asc_error *asc_residency_init(enum asc_residency_source source, uint64_t page_size,
-				     struct asc_page_run *runs, size_t n, struct asc_residency **ret)
+				     struct asc_page_run *runs, size_t n,
+				     struct asc_residency **ret)
 {
 	struct asc_residency *r = calloc(1, sizeof(*r));
 

@@ -13,19 +13,19 @@ enum asc_slot_state {
 	ASC_SLOT_NEW,	  /* listed, not yet ours */
 	ASC_SLOT_SEIZED,  /* ours, running */
 	ASC_SLOT_STOPPED, /* in a stop, registers read */
-	ASC_SLOT_LATE,	  /* ours, interrupt pending: cannot run user code, but was not seen stopped */
-	ASC_SLOT_ZOMBIE,  /* exited leader of a process that lives on */
+	ASC_SLOT_LATE, /* ours, interrupt pending: cannot run user code, but was not seen stopped */
+	ASC_SLOT_ZOMBIE, /* exited leader of a process that lives on */
 	ASC_SLOT_GONE,
 };
 
 /* One thread as the stopper saw it; in memory shared with the helper. */
 struct asc_stop_slot {
 	pid_t tid;
-	uint8_t state;	/* enum asc_slot_state */
-	uint8_t found;	/* 'T' if it was in a group stop, 'D' if it did not stop in time, else 0 */
-	uint8_t asked;	/* PTRACE_INTERRUPT was sent */
+	uint8_t state; /* enum asc_slot_state */
+	uint8_t found; /* 'T' if it was in a group stop, 'D' if it did not stop in time, else 0 */
+	uint8_t asked; /* PTRACE_INTERRUPT was sent */
 	uint8_t tp_valid;
-	uint32_t len;	/* register bytes */
+	uint32_t len; /* register bytes */
 	uint64_t tp;
 	uint8_t raw[ASC_GREGS_MAX];
 };
@@ -33,8 +33,8 @@ struct asc_stop_slot {
 struct asc_stopper;
 
 /*
- * Stop every thread of @p pid. @p task_fd is an open /proc/PID/task; @p nthreads a guess of how many
- * there are. Returns when they are stopped.
+ * Stop every thread of @p pid. @p task_fd is an open /proc/PID/task; @p nthreads a guess of how
+ * many there are. Returns when they are stopped.
  *
  * @return NULL, ASC_EPERM, ASC_EAGAIN (exited, exec'ed, or the helper died), ASC_ENOMEM, ASC_EOS
  */

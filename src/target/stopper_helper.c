@@ -1,0 +1,576 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The stopper's own side. Two phases: seize every thread while the target runs, then interrupt all
+ * at once and collect the stops; look for newborn threads until a pass finds none. Then hold until
+ * the tool says so, or is gone, or the watchdog fires, and exit: the exit detaches everything.
+ *
+ * The helper shares the tool's memory (so that neither fork nor exit copies or frees page tables
+ * while the target is stopped), hence: raw system calls only, no libc, no allocation, all signals
+ * blocked. While the target is stopped nothing is opened but /proc of the target itself.
+ *
+ * Stops are looked at with WNOWAIT and never consumed: a signal that a thread was about to take is
+ * lost if its tracer dies after wait(), but is delivered if it dies before.
+ */
+#include "target/stopper_area.h"
+
+#include <asm/ldt.h>
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/ptrace.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include "target/rawsys.h"
+#include "target/restart.h"
+
+enum {
+	/* A thread in D is waited for this long: its pending trap comes before any user
+	   instruction. */
+	PATIENCE_D_NS = 10 * 1000 * 1000,
+	LOOK_AGAIN_NS = 1000 * 1000,
+	SEIZE_PASSES = 8,
+	STOP_PASSES = 1000,
+	KERNEL_SIGSET_BYTES = 8,
+	EVENT_STOP = 128,
+};
+
+struct kernel_dirent {
+	uint64_t ino;
+	int64_t off;
+	uint16_t reclen;
+	uint8_t type;
+	char name[];
+};
+
+ASC_BARE static long raw_ptrace(long op, pid_t tid, long addr, void *data)
+{
+	return asc_raw(SYS_ptrace, op, tid, addr, (long)data, 0);
+}
+
+ASC_BARE static uint64_t now(void)
+{
+	struct timespec ts = { 0 };
+
+	asc_raw(SYS_clock_gettime, CLOCK_MONOTONIC, (long)&ts, 0, 0, 0);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+ASC_BARE static void fault(const struct asc_stop_area *a, uint32_t n)
+{
+	if (a->fault == n)
+		asc_raw(SYS_kill, asc_raw(SYS_getpid, 0, 0, 0, 0, 0), SIGKILL, 0, 0, 0);
+	if (a->fault_tool == n)
+		asc_raw(SYS_kill, a->tool_pid, SIGKILL, 0, 0, 0);
+}
+
+/* "TID/leaf" for openat and readlinkat below /proc/PID/task. */
+ASC_BARE static void task_path(char *to, pid_t tid, const char *leaf)
+{
+	char digits[12];
+	int n = 0;
+
+	for (unsigned v = (unsigned)tid; v || !n; v /= 10)
+		digits[n++] = (char)('0' + v % 10);
+	while (n)
+		*to++ = digits[--n];
+	while ((*to++ = *leaf++))
+		;
+}
+
+/* State letter of a thread, 0 if it is gone. */
+ASC_BARE static char task_state(const struct asc_stop_area *a, pid_t tid)
+{
+	char path[32], text[128];
+	long fd, n, i;
+
+	task_path(path, tid, "/stat");
+	fd = asc_raw(SYS_openat, a->task_fd, (long)path, O_RDONLY | O_CLOEXEC, 0, 0);
+	if (fd < 0)
+		return 0;
+	n = asc_raw(SYS_read, fd, (long)text, sizeof(text), 0, 0);
+	asc_raw(SYS_close, fd, 0, 0, 0, 0);
+	/* the name may hold any byte; it is short, so the last ')' that fits ends it */
+	for (i = n - 3; i > 0 && text[i] != ')'; i--)
+		;
+	return i > 0 ? text[i + 2] : (char)0;
+}
+
+ASC_BARE static struct asc_stop_slot *slot_of(struct asc_stop_area *a, pid_t tid, bool *ret_new)
+{
+	uint32_t h = (uint32_t)tid * 2654435761u;
+	struct asc_stop_slot *s;
+
+	*ret_new = false;
+	for (;; h++) {
+		uint32_t i = a->hash[h & a->hash_mask];
+
+		if (!i)
+			break;
+		s = &a->slots[i - 1];
+		if (s->tid != tid)
+			continue;
+		if (s->state == ASC_SLOT_GONE) { /* the number was given out again */
+			s->state = ASC_SLOT_NEW;
+			s->found = s->asked = 0;
+			*ret_new = true;
+		}
+		return s;
+	}
+	if (a->nslots == a->cap)
+		return NULL;
+	s = &a->slots[a->nslots++];
+	s->tid = tid;
+	s->state = ASC_SLOT_NEW;
+	a->hash[h & a->hash_mask] = a->nslots;
+	*ret_new = true;
+	return s;
+}
+
+ASC_BARE static bool fail(struct asc_stop_area *a, enum asc_stop_step step, long err, pid_t tid)
+{
+	a->step = step;
+	a->os_errno = (int32_t)-err;
+	a->err_tid = tid;
+	return false;
+}
+
+/* List /proc/PID/task into slots. @return how many are new, or a negative errno */
+ASC_BARE static long list(struct asc_stop_area *a)
+{
+	long added = 0;
+
+	asc_raw(SYS_lseek, a->task_fd, 0, SEEK_SET, 0, 0);
+	for (;;) {
+		long n = asc_raw(SYS_getdents64, a->task_fd, (long)a->dents, ASC_STOP_DENTS, 0, 0);
+
+		if (n <= 0)
+			return n ? n : added;
+		for (long at = 0; at < n;) {
+			const struct kernel_dirent *d = (const void *)(a->dents + at);
+			unsigned tid = 0;
+			const char *p = d->name;
+			bool is_new;
+
+			at += d->reclen;
+			for (; *p >= '0' && *p <= '9'; p++)
+				tid = tid * 10 + (unsigned)(*p - '0');
+			if (!tid || *p)
+				continue;
+			if (!slot_of(a, (pid_t)tid, &is_new))
+				return -E2BIG;
+			added += is_new;
+		}
+	}
+}
+
+/*
+ * Make a listed thread ours. EPERM may mean that it is ours already (born of a seized thread), that
+ * it is exiting, or that we may not: only PTRACE_INTERRUPT and its state tell.
+ */
+ASC_BARE static long seize(struct asc_stop_area *a, struct asc_stop_slot *s)
+{
+	long opts = PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACECLONE;
+	char state;
+	long r = 0;
+
+	for (int i = 0; i < 3; i++) {
+		r = raw_ptrace(PTRACE_SEIZE, s->tid, 0, (void *)opts);
+		if (!r) {
+			s->state = ASC_SLOT_SEIZED;
+			return 0;
+		}
+		if (r == -EPERM && !raw_ptrace(PTRACE_INTERRUPT, s->tid, 0, NULL)) {
+			s->state = ASC_SLOT_SEIZED;
+			s->asked = 1;
+			return 0;
+		}
+		state = task_state(a, s->tid);
+		if (!state || state == 'X' || state == 'Z') {
+			s->state = state == 'Z' && s->tid == a->pid ? ASC_SLOT_ZOMBIE
+								    : ASC_SLOT_GONE;
+			return 0;
+		}
+		if (r != -EPERM && r != -ESRCH)
+			break;
+	}
+	return r;
+}
+
+ASC_BARE static bool seize_all(struct asc_stop_area *a)
+{
+	uint32_t next = 0;
+
+	for (int pass = 0; pass < SEIZE_PASSES; pass++) {
+		long added = list(a);
+
+		if (added == -E2BIG)
+			return fail(a, ASC_STOP_MANY, added, 0);
+		if (added < 0)
+			return fail(a, ASC_STOP_LIST, added, 0);
+		if (!added)
+			break;
+		/* a reused number has an old slot; they are few, stop_all() takes them */
+		for (; next < a->nslots; next++) {
+			long r = seize(a, &a->slots[next]);
+
+			if (r)
+				return fail(a, ASC_STOP_SEIZE, r, a->slots[next].tid);
+			fault(a, 2);
+		}
+	}
+	return true;
+}
+
+/* Thread pointer of a 32-bit thread: the base of the descriptor that its gs selects. */
+ASC_BARE static void read_tls32(struct asc_stop_slot *s)
+{
+	struct user_desc desc[3] = { 0 };
+	struct iovec iov = { desc, sizeof(desc) };
+	unsigned gs = (unsigned)s->raw[40] | (unsigned)s->raw[41] << 8;
+
+	if (raw_ptrace(PTRACE_GETREGSET, s->tid, NT_386_TLS, &iov))
+		return;
+	for (size_t i = 0; i < iov.iov_len / sizeof(desc[0]) && i < 3; i++) {
+		if (desc[i].entry_number != gs >> 3)
+			continue;
+		s->tp = desc[i].base_addr;
+		s->tp_valid = 1;
+	}
+}
+
+ASC_BARE static void read_tp(struct asc_stop_slot *s)
+{
+#if defined(__aarch64__)
+	struct iovec iov = { &s->tp, sizeof(s->tp) };
+
+	s->tp_valid = !raw_ptrace(PTRACE_GETREGSET, s->tid, NT_ARM_TLS, &iov);
+#else
+	enum { FS_BASE = 21 * 8, LEN64 = 27 * 8, LEN32 = 17 * 4 };
+
+	if (s->len == LEN64) {
+		__builtin_memcpy(&s->tp, s->raw + FS_BASE, sizeof(s->tp));
+		s->tp_valid = 1;
+	} else if (s->len == LEN32) {
+		read_tls32(s);
+	}
+#endif
+}
+
+ASC_BARE static void stopped(struct asc_stop_slot *s)
+{
+	struct iovec iov = { s->raw, sizeof(s->raw) };
+
+	if (raw_ptrace(PTRACE_GETREGSET, s->tid, NT_PRSTATUS, &iov)) {
+		/* killed in its stop: SIGKILL ends every ptrace stop */
+		s->len = 0;
+	} else {
+		s->len = (uint32_t)iov.iov_len;
+		read_tp(s);
+	}
+	s->state = ASC_SLOT_STOPPED;
+}
+
+/* What did this thread come to? @return true if it is decided: stopped, or gone */
+ASC_BARE static bool look(struct asc_stop_slot *s)
+{
+	siginfo_t si = { 0 };
+	long opts = WEXITED | WSTOPPED | WNOHANG | __WALL;
+	long r = asc_raw(SYS_waitid, P_PID, s->tid, (long)&si, opts | WNOWAIT, 0);
+	int event, sig;
+
+	if (r == -ECHILD) { /* gone in another thread's exec */
+		s->state = ASC_SLOT_GONE;
+		return true;
+	}
+	if (r || !si.si_pid)
+		return false;
+	if (si.si_code != CLD_TRAPPED && si.si_code != CLD_STOPPED) {
+		asc_raw(SYS_waitid, P_PID, s->tid, (long)&si, opts, 0);
+		s->state = ASC_SLOT_GONE;
+		return true;
+	}
+	event = si.si_status >> 8;
+	sig = si.si_status & 0x7f;
+	if (event == EVENT_STOP) {
+		if (sig != SIGTRAP)
+			s->found = 'T';
+		stopped(s);
+		return true;
+	}
+	/* A signal came first, or it has just created a thread: on with it, to the pending trap. */
+	raw_ptrace(PTRACE_CONT, s->tid, 0, (void *)(long)(event ? 0 : sig));
+	return false;
+}
+
+ASC_BARE static void await_change(uint64_t ns)
+{
+	uint64_t set = 1ull << (SIGCHLD - 1);
+	struct timespec ts = { .tv_nsec = (long)ns };
+
+	asc_raw(SYS_rt_sigtimedwait, (long)&set, 0, (long)&ts, KERNEL_SIGSET_BYTES, 0);
+}
+
+/* A thread that did not stop at once: is it worth waiting for? @return true: no */
+ASC_BARE static bool give_up(struct asc_stop_area *a, struct asc_stop_slot *s, uint64_t elapsed)
+{
+	char state = task_state(a, s->tid);
+
+	if (!state || state == 'X') {
+		s->state = ASC_SLOT_GONE;
+	} else if (state == 'Z') {
+		s->state = s->tid == a->pid ? ASC_SLOT_ZOMBIE : ASC_SLOT_GONE;
+	} else if (elapsed > a->stop_timeout_ns || (state == 'D' && elapsed > PATIENCE_D_NS)) {
+		s->state = ASC_SLOT_LATE;
+		s->found = (uint8_t)state;
+	}
+	return s->state != ASC_SLOT_SEIZED;
+}
+
+/* They stop side by side, so waiting for the first one costs nothing for the others. */
+ASC_BARE static void collect(struct asc_stop_area *a)
+{
+	uint64_t asked_state = a->t_interrupt;
+
+	for (uint32_t i = 0; i < a->nslots; i++) {
+		struct asc_stop_slot *s = &a->slots[i];
+
+		while (s->state == ASC_SLOT_SEIZED && !look(s)) {
+			uint64_t t = now();
+
+			if (t - asked_state > LOOK_AGAIN_NS) {
+				asked_state = t;
+				if (give_up(a, s, t - a->t_interrupt))
+					break;
+			}
+			await_change(LOOK_AGAIN_NS);
+		}
+		if (i == a->nslots / 2)
+			fault(a, 6);
+	}
+}
+
+ASC_BARE static long interrupt_all(struct asc_stop_area *a)
+{
+	for (uint32_t i = 0; i < a->nslots; i++) {
+		struct asc_stop_slot *s = &a->slots[i];
+
+		if (s->state == ASC_SLOT_NEW) {
+			long r = seize(a, s);
+
+			if (r)
+				return fail(a, ASC_STOP_SEIZE, r, s->tid), r;
+		}
+		if (s->state == ASC_SLOT_SEIZED && !s->asked) {
+			raw_ptrace(PTRACE_INTERRUPT, s->tid, 0, NULL);
+			s->asked = 1;
+			fault(a, 4);
+		}
+	}
+	return 0;
+}
+
+ASC_BARE static bool stop_all(struct asc_stop_area *a)
+{
+	a->t_interrupt = now();
+	for (int pass = 0; pass < STOP_PASSES; pass++) {
+		long added;
+
+		if (interrupt_all(a))
+			return false;
+		if (!pass)
+			fault(a, 5);
+		collect(a);
+		added = list(a);
+		if (added == -E2BIG)
+			return fail(a, ASC_STOP_MANY, added, 0);
+		if (added < 0)
+			return fail(a, ASC_STOP_LIST, added, 0);
+		if (!added)
+			break;
+	}
+	for (uint32_t i = 0; i < a->nslots; i++) {
+		struct asc_stop_slot *s = &a->slots[i];
+
+		if (s->state == ASC_SLOT_LATE)
+			look(s);
+		a->stopped += s->state == ASC_SLOT_STOPPED;
+		a->late += s->state == ASC_SLOT_LATE;
+	}
+	a->t_stopped = now();
+	return a->stopped || a->late || fail(a, ASC_STOP_GONE, 0, 0);
+}
+
+ASC_BARE static void reap(struct asc_stop_area *a)
+{
+	siginfo_t si = { 0 };
+
+	while (!asc_raw(SYS_waitid, P_ALL, 0, (long)&si, WEXITED | WNOHANG | __WALL, 0) &&
+	       si.si_pid)
+		si.si_pid = 0;
+	(void)a;
+}
+
+/* Wait for the tool's word, its end, or the watchdog. Threads killed meanwhile are reaped. */
+ASC_BARE static void hold(struct asc_stop_area *a)
+{
+	uint64_t chld = 1ull << (SIGCHLD - 1);
+	struct pollfd p[3] = {
+		{ .fd = a->sock, .events = POLLIN },
+		{ .fd = a->tool_pidfd, .events = POLLIN },
+		{ .fd = (int)asc_raw(SYS_signalfd4, -1, (long)&chld, KERNEL_SIGSET_BYTES, O_CLOEXEC,
+				     0),
+		  .events = POLLIN },
+	};
+
+	for (;;) {
+		uint64_t age = now() - a->t_interrupt;
+		struct timespec ts = { 0 };
+		long r;
+
+		if (a->watchdog_ns) {
+			uint64_t left = age < a->watchdog_ns ? a->watchdog_ns - age : 0;
+
+			ts.tv_sec = (time_t)(left / 1000000000u);
+			ts.tv_nsec = (long)(left % 1000000000u);
+		}
+		r = asc_raw(SYS_ppoll, (long)p, 3, a->watchdog_ns ? (long)&ts : 0, 0, 0);
+		if (r == 0) {
+			a->t_let_go = now();
+			__atomic_store_n(&a->let_go, 1, __ATOMIC_RELEASE);
+			return;
+		}
+		if (r < 0 && r != -EINTR)
+			return;
+		if (p[0].revents || (p[1].revents & POLLIN))
+			return;
+		if (p[2].revents) {
+			char info[128]; /* struct signalfd_siginfo */
+
+			asc_raw(SYS_read, p[2].fd, (long)info, sizeof(info), 0, 0);
+			reap(a);
+		}
+	}
+}
+
+ASC_BARE static bool is_socket(const struct asc_stop_area *a, pid_t tid, uint64_t fd)
+{
+	static const char want[] = "socket:";
+	char leaf[24] = "/fd/", path[48], link[sizeof(want)];
+	long n;
+
+	if (fd > INT_MAX)
+		return false;
+	task_path(leaf + 4, (pid_t)fd, "");
+	task_path(path, tid, leaf);
+	n = asc_raw(SYS_readlinkat, a->task_fd, (long)path, (long)link, sizeof(link), 0);
+	return n == sizeof(link) && !__builtin_memcmp(link, want, sizeof(want) - 1);
+}
+
+/* See restart.h: some system calls would return EINTR for our interrupt alone. */
+ASC_BARE static void hide_eintr(const struct asc_stop_area *a, struct asc_stop_slot *s)
+{
+	struct iovec iov = { s->raw, s->len };
+	uint64_t fd = 0;
+
+	switch (asc_restart_kind(s->raw, s->len, &fd)) {
+	case ASC_RESTART_NEVER:
+		return;
+	case ASC_RESTART_IF_SOCKET:
+		if (!is_socket(a, s->tid, fd))
+			return;
+		break;
+	case ASC_RESTART_ALWAYS:
+		break;
+	}
+	asc_restart_set(s->raw, s->len);
+	raw_ptrace(PTRACE_SETREGSET, s->tid, NT_PRSTATUS, &iov);
+}
+
+ASC_BARE static void let_run(struct asc_stop_area *a)
+{
+	for (uint32_t i = 0; i < a->nslots; i++) {
+		struct asc_stop_slot *s = &a->slots[i];
+
+		if (s->state == ASC_SLOT_LATE)
+			look(s);
+		if (s->state == ASC_SLOT_STOPPED)
+			hide_eintr(a, s);
+		if (i == a->nslots / 2)
+			fault(a, 9);
+	}
+}
+
+ASC_BARE static void close_but(const struct asc_stop_area *a)
+{
+	unsigned keep[3] = { (unsigned)a->task_fd, (unsigned)a->sock, (unsigned)a->tool_pidfd };
+	unsigned from = 0;
+
+	for (int i = 0; i < 3; i++) { /* three numbers: sort by exchange */
+		for (int j = i + 1; j < 3; j++) {
+			if (keep[j] < keep[i]) {
+				unsigned t = keep[i];
+
+				keep[i] = keep[j];
+				keep[j] = t;
+			}
+		}
+	}
+	for (int i = 0; i < 3 && keep[i] <= INT_MAX; i++) {
+		if (keep[i] > from)
+			asc_raw(SYS_close_range, from, keep[i] - 1, 0, 0, 0);
+		from = keep[i] + 1;
+	}
+	asc_raw(SYS_close_range, from, -1, 0, 0, 0);
+}
+
+/* Its own session, out of reach of the terminal's signals; prompt even on a busy machine. */
+ASC_BARE static void settle(const struct asc_stop_area *a)
+{
+	uint64_t act[4] = { 0 }; /* struct kernel_sigaction with SIG_DFL and no flags */
+
+	asc_raw(SYS_setsid, 0, 0, 0, 0, 0);
+	asc_raw(SYS_rt_sigaction, SIGCHLD, (long)act, 0, KERNEL_SIGSET_BYTES, 0);
+	asc_raw(SYS_setpriority, 0, 0, -20, 0, 0);
+	close_but(a);
+}
+
+ASC_BARE static bool tool_lives(const struct asc_stop_area *a)
+{
+	struct pollfd p[2] = { { .fd = a->sock, .events = POLLIN },
+			       { .fd = a->tool_pidfd, .events = POLLIN } };
+	struct timespec none = { 0 };
+
+	return asc_raw(SYS_ppoll, (long)p, 2, (long)&none, 0, 0) <= 0;
+}
+
+int asc_stopper_main(void *area)
+{
+	struct asc_stop_area *a = area;
+	char word = 'E';
+
+	settle(a);
+	fault(a, 1);
+	if (seize_all(a) && tool_lives(a)) {
+		fault(a, 3);
+		if (stop_all(a))
+			word = 'S';
+	}
+	if (word == 'S')
+		fault(a, 7);
+	asc_raw(SYS_write, a->sock, (long)&word, 1, 0, 0);
+	if (word == 'S') {
+		hold(a);
+		fault(a, 8);
+	}
+	let_run(a);
+	fault(a, 10);
+	for (;;)
+		asc_raw(SYS_exit_group, 0, 0, 0, 0, 0);
+}
