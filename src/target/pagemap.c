@@ -73,7 +73,8 @@ struct asc_pagemap {
 struct scan {
 	struct asc_pagemap *p;
 	const struct asc_maps *maps;
-	size_t at; /* mapping that holds the last address looked at, or follows it */
+	size_t at;     /* mapping that holds the last address looked at, or follows it */
+	uint64_t done; /* end of the last run */
 	ASC_VEC(struct asc_page_run) runs;
 };
 
@@ -140,9 +141,14 @@ static bool is_device(const struct asc_map *m, unsigned flags)
 	return (m->flags & ASC_MAP_SHARED) || !strncmp(m->path, "[vvar", 5);
 }
 
-/* Add a run of one kind; it may span several mappings. Addresses ascend from call to call. */
+/*
+ * Add a run of one kind; it may span several mappings. Addresses ascend from call to call, but for
+ * the last region that PAGEMAP_SCAN puts into its own buffer of 512: it comes again as the next one.
+ */
 static struct asc_error *add(struct scan *s, uint64_t start, uint64_t end, unsigned flags)
 {
+	start = asc_max(start, s->done);
+	s->done = asc_max(s->done, end);
 	while (start < end) {
 		struct asc_page_run run = { start, end, flags };
 		const struct asc_map *m;
@@ -491,6 +497,7 @@ struct asc_error *asc_pagemap_residency(struct asc_pagemap *p, const struct asc_
 	if (!err && e) {
 		source = ASC_RESIDENCY_PAGEMAP;
 		s.runs.len = s.at = 0;
+		s.done = 0;
 		err = by_entries(&s, &e);
 	}
 	if (err || e) {

@@ -280,7 +280,8 @@ void asc_stopper_end(struct asc_stopper *s, struct asc_pause *ret)
 		reap(s, false);
 	asc_fault("tool", 5);
 	*ret = (struct asc_pause){
-		.ms = (double)((a->let_go ? a->t_let_go : now_ns()) - a->t_interrupt) / 1e6,
+		/* as the helper saw it: the running target may well keep us from the CPU now */
+		.ms = (double)((a->t_let_go ? a->t_let_go : now_ns()) - a->t_interrupt) / 1e6,
 		.stop_ms = (double)(a->t_stopped - a->t_interrupt) / 1e6,
 		.threads = a->stopped,
 		.not_stopped = a->late,

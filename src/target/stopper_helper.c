@@ -442,7 +442,6 @@ ASC_BARE static void hold(struct asc_stop_area *a)
 		}
 		r = asc_raw(SYS_ppoll, (long)p, 3, a->watchdog_ns ? (long)&ts : 0, 0, 0);
 		if (r == 0) {
-			a->t_let_go = now();
 			__atomic_store_n(&a->let_go, 1, __ATOMIC_RELEASE);
 			return;
 		}
@@ -571,6 +570,7 @@ int asc_stopper_main(void *area)
 	}
 	let_run(a);
 	fault(a, 10);
+	a->t_let_go = now();
 	for (;;)
 		asc_raw(SYS_exit_group, 0, 0, 0, 0, 0);
 }
