@@ -37,6 +37,44 @@ struct asc_chunk {
 	enum asc_state state;
 };
 
+/**
+ * One that is kept, in two words: there may be millions. Sizes are multiples of 8, so the state fits
+ * beside them.
+ */
+struct asc_extent {
+	asc_addr addr;
+	uint64_t word; /**< size | state */
+};
+
+static inline struct asc_extent asc_extent_make(asc_addr addr, uint64_t size, enum asc_state state)
+{
+	struct asc_extent e;
+
+	e.addr = addr;
+	e.word = (size & ~(uint64_t)7) | (uint64_t)state;
+	return e;
+}
+
+static inline uint64_t asc_extent_size(const struct asc_extent *e)
+{
+	return e->word & ~(uint64_t)7;
+}
+
+static inline enum asc_state asc_extent_state(const struct asc_extent *e)
+{
+	return (enum asc_state)(e->word & 7);
+}
+
+static inline struct asc_chunk asc_extent_chunk(const struct asc_extent *e)
+{
+	struct asc_chunk c;
+
+	c.addr = e->addr;
+	c.size = asc_extent_size(e);
+	c.state = asc_extent_state(e);
+	return c;
+}
+
 /** A stretch that was walked without a break. */
 struct asc_span {
 	asc_addr start, end;
@@ -57,7 +95,7 @@ struct asc_region {
 	uint64_t unwalked;   /**< bytes of [first, end) that no span covers: damaged */
 
 	/** Every free (binned, fastbin, tcache), top and fencepost chunk, by address. Always there. */
-	struct asc_chunk *extents;
+	const struct asc_extent *extents; /**< points into the arena's */
 	size_t nextents;
 
 	/** Only after a walk (heap->walked). One word a chunk: size | state. */
@@ -100,6 +138,8 @@ struct asc_arena {
 
 	struct asc_region *regions; /**< by address */
 	size_t nregions;
+	struct asc_extent *extents; /**< of all its regions, by address */
+	size_t nextents;
 	/** Chunks by state; in_use only after a walk. tcache: chunks of this arena's regions. */
 	uint64_t counts[ASC_NSTATES], bytes[ASC_NSTATES];
 	bool in_use_known;

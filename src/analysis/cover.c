@@ -89,13 +89,13 @@ static enum asc_seg_class class_of(enum asc_state s)
 static bool next_extent(const struct asc_region *r, size_t *i, asc_addr pos, struct asc_chunk *ret)
 {
 	for (; *i < r->nextents; (*i)++) {
-		const struct asc_chunk *c = &r->extents[*i];
+		struct asc_chunk c = asc_extent_chunk(&r->extents[*i]);
 		uint64_t end;
 
-		if (!asc_add(c->addr, c->size, &end))
+		if (!asc_add(c.addr, c.size, &end))
 			continue;
-		*ret = *c;
-		ret->addr = asc_max(asc_max(c->addr, pos), r->first);
+		*ret = c;
+		ret->addr = asc_max(asc_max(c.addr, pos), r->first);
 		end = asc_min(end, r->end);
 		if (ret->addr >= end)
 			continue;

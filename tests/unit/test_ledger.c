@@ -29,7 +29,7 @@ struct toy {
 	struct toy_chunk c[MAX_CHUNKS];
 	size_t n;
 	bool top;
-	struct asc_chunk extents[MAX_CHUNKS];
+	struct asc_extent extents[MAX_CHUNKS];
 	size_t next;
 	bool present[REGION / 256 + 64], swapped[REGION / 256 + 64];
 };
@@ -99,8 +99,8 @@ static void toy_make(struct toy *t, asc_addr base, uint64_t page, bool main)
 	t->c[t->n++] = (struct toy_chunk){ pos, t->len - pos, t->top ? ASC_TOP : ASC_FENCE };
 	for (size_t i = 0; i < t->n; i++)
 		if (t->c[i].state != ASC_INUSE)
-			t->extents[t->next++] = (struct asc_chunk){ base + t->c[i].off,
-								    t->c[i].size, t->c[i].state };
+			t->extents[t->next++] =
+				asc_extent_make(base + t->c[i].off, t->c[i].size, t->c[i].state);
 	for (size_t i = 0, mode = rnd(3); i < (t->tail + page - 1) / page; i++) {
 		t->present[i] = mode == 0 || (mode == 1 ? rnd(2) : rnd(10) != 0);
 		t->swapped[i] = !t->present[i] && rnd(3) == 0;
@@ -575,11 +575,11 @@ static void test_owners(void **state)
 /* Chunks that overlap, leave their region or wrap: every byte still counts exactly once. */
 static void test_malformed(void **state)
 {
-	struct asc_chunk bad[] = {
-		{ 0x10010, 0x3000, ASC_LARGE },	      { 0x11000, 0x100, ASC_TCACHE },
-		{ 0x12ff0, 0x2000, ASC_UNSORTED },    { 0x13000, UINT64_MAX - 0x100, ASC_SMALL },
-		{ 0x14000, UINT64_MAX, ASC_FASTBIN }, { 0x1f000, 0x5000, ASC_TOP },
-		{ 0x30000, 0x5000, ASC_LARGE },
+	struct asc_extent bad[] = {
+		asc_extent_make(0x10010, 0x3000, ASC_LARGE),	      asc_extent_make(0x11000, 0x100, ASC_TCACHE),
+		asc_extent_make(0x12ff0, 0x2000, ASC_UNSORTED),    asc_extent_make(0x13000, UINT64_MAX - 0x100, ASC_SMALL),
+		asc_extent_make(0x14000, UINT64_MAX, ASC_FASTBIN), asc_extent_make(0x1f000, 0x5000, ASC_TOP),
+		asc_extent_make(0x30000, 0x5000, ASC_LARGE),
 	};
 	struct asc_region r[2] = { { .start = 0x10000,
 				     .first = 0x10010,
