@@ -111,6 +111,8 @@ enum asc_stay {
 };
 /** A short phrase: "tops of non-main arenas" ... */
 ASC_API const char *asc_stay_name(enum asc_stay s);
+/** For JSON: "top", "shared_page", "tcache" ... */
+ASC_API const char *asc_stay_key(enum asc_stay s);
 
 struct asc_trim_arena {
 	unsigned index;
@@ -131,8 +133,11 @@ struct asc_prediction {
 	size_t narenas;
 	uint64_t stays[ASC_NSTAYS]; /**< resident free bytes that stay, by reason */
 	double stall_ms;    /**< estimate: longest hold of one arena's lock */
-	uint64_t bound_b1;  /**< what would stay resident if every page without a live byte were released */
-	uint64_t bound_b2;  /**< what would stay with perfect compaction */
+	/**
+	 * What of the arenas would stay resident if every page without a live byte or a header were
+	 * released, tcaches included (b1), and with perfect compaction (b2). mmapped chunks apart.
+	 */
+	uint64_t bound_b1, bound_b2;
 };
 
 /** Which ranges cannot be released: mlocked and hugetlb mappings. May be empty. */

@@ -29,6 +29,25 @@ const char *asc_stay_name(enum asc_stay s)
 	return (unsigned)s < ASC_NSTAYS ? names[s] : "?";
 }
 
+const char *asc_stay_key(enum asc_stay s)
+{
+	static const char *const keys[ASC_NSTAYS] = {
+		[ASC_STAY_TOP] = "top",
+		[ASC_STAY_SHARED_PAGE] = "shared_page",
+		[ASC_STAY_TCACHE] = "tcache",
+		[ASC_STAY_FASTBIN] = "fastbin",
+		[ASC_STAY_PAD] = "pad",
+		[ASC_STAY_FOREIGN_SBRK] = "foreign_sbrk",
+		[ASC_STAY_NONCONTIGUOUS] = "noncontiguous",
+		[ASC_STAY_MLOCKED] = "mlocked",
+		[ASC_STAY_HUGETLB] = "hugetlb",
+		[ASC_STAY_BUSY] = "busy",
+		[ASC_STAY_CORRUPT] = "corrupt",
+	};
+
+	return (unsigned)s < ASC_NSTAYS ? keys[s] : "?";
+}
+
 /*
  * How far madvise gets in [lo, hi): it releases mapping by mapping and gives up at the first one
  * that is locked, or where a hugetlb range does not begin at a huge page.

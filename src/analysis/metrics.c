@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * How full pages are: a histogram over resident pages, and the bytes behind three ratios:
+ *   page utilisation	      live / resident
+ *   unusable free space index (free_bytes - whole_page_bytes) / free_bytes, at page size: the share
+ *			      of free memory that no release could give back
+ *   blow-up		      peak_bytes / in_use_bytes
+ */
+#include <stdlib.h>
+
+#include "analysis/cover.h"
+#include "arenascope/pins.h"
+#include "base/cleanup.h"
+#include "base/num.h"
+
+struct page {
+	asc_addr at; /* page being filled, 0 none */
+	uint64_t resident, live;
+};
+
+static void close_page(struct asc_utilisation *u, struct page *p, uint64_t page_size)
+{
+	if (p->resident) {
+		uint64_t percent = p->live * 100 / page_size;
+		size_t b = !p->live		  ? 0
+			   : p->live == page_size ? ASC_UTIL_BUCKETS - 1
+						  : (size_t)(percent / 10 + 1);
+
+		u->pages[asc_min(b, ASC_UTIL_BUCKETS - 1)]++;
+	}
+	*p = (struct page){ 0 };
+}
+
+/* A present stretch of one segment. */
+static void fill(struct asc_utilisation *u, struct page *p, uint64_t page_size, asc_addr lo,
+		 asc_addr hi, bool live)
+{
+	while (lo < hi) {
+		asc_addr at = asc_align_down(lo, page_size), end = asc_min(hi, at + page_size);
+
+		if (at != p->at) {
+			close_page(u, p, page_size);
+			p->at = at;
+		}
+		if (lo == at && hi - lo >= page_size) { /* whole pages of one kind */
+			uint64_t n = (hi - lo) / page_size;
+
+			u->pages[live ? ASC_UTIL_BUCKETS - 1 : 0] += n;
+			lo += n * page_size;
+			continue;
+		}
+		p->resident += end - lo;
+		p->live += live ? end - lo : 0;
+		lo = end;
+	}
+}
+
+static void segment(struct asc_utilisation *u, struct page *p, const struct asc_residency *res,
+		    size_t *run, uint64_t page_size, const struct asc_seg *s)
+{
+	bool live = s->class == ASC_SEG_USE;
+
+	if (live)
+		u->in_use_bytes += s->hi - s->lo;
+	if (s->class == ASC_SEG_FREE || s->class == ASC_SEG_TOP)
+		u->free_bytes += s->hi - s->lo;
+	if (!res)
+		return;
+	while (*run < res->n && res->v[*run].end <= s->lo)
+		(*run)++;
+	for (size_t i = *run; i < res->n && res->v[i].start < s->hi; i++) {
+		asc_addr lo = asc_max(res->v[i].start, s->lo), hi = asc_min(res->v[i].end, s->hi);
+		const unsigned not_rss = ASC_PAGE_SWAPPED | ASC_PAGE_ZERO | ASC_PAGE_HUGETLB |
+					 ASC_PAGE_DEVICE;
+
+		*run = i;
+		if (res->v[i].flags & not_rss || lo >= hi)
+			continue;
+		u->resident += hi - lo;
+		u->live += live ? hi - lo : 0;
+		fill(u, p, page_size, lo, hi, live);
+	}
+}
+
+struct asc_error *asc_utilisation(const struct asc_heap *heap, const struct asc_residency *res,
+				  int arena, struct asc_utilisation *ret)
+{
+	struct asc_utilisation u = { 0 };
+
+	if (res && res->source == ASC_RESIDENCY_UNKNOWN)
+		res = NULL;
+	for (size_t i = 0; i < heap->narenas; i++) {
+		const struct asc_arena *a = &heap->arenas[i];
+
+		if (arena >= 0 && (unsigned)arena != a->index)
+			continue;
+		u.peak_bytes += a->max_system_mem;
+		for (size_t k = 0; k < a->nregions; k++) {
+			const struct asc_region *r = &a->regions[k];
+			size_t run = res ? asc_residency_seek(res, r->start) : 0;
+			asc_rel_vec whole = { 0 };
+			struct page p = { 0 };
+			struct asc_seg_iter it;
+			struct asc_seg seg;
+			struct asc_error *err;
+			uint64_t walked = 0;
+
+			asc_seg_init(&it, r);
+			while (asc_seg_next(&it, &seg))
+				segment(&u, &p, res, &run, heap->page_size, &seg);
+			close_page(&u, &p, heap->page_size);
+			err = asc_reclaim_ranges(heap, r, &whole, &walked);
+			for (size_t j = 0; !err && j < whole.len; j++)
+				u.whole_page_bytes += whole.data[j].hi - whole.data[j].lo;
+			asc_vec_free(&whole);
+			ASC_TRY(err);
+		}
+	}
+	*ret = u;
+	return NULL;
+}
