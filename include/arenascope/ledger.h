@@ -86,6 +86,8 @@ struct asc_ledger_in {
 	uint64_t kernel_rss;
 	bool kernel_rss_known;
 	bool core;
+	const struct asc_range *mlocked, *hugetlb; /**< by address; may be empty (asc_vmflags_read) */
+	size_t nmlocked, nhugetlb;
 	const char *allocator; /**< who malloc is, if it is not glibc: "jemalloc" ...; or NULL */
 };
 
@@ -140,7 +142,7 @@ struct asc_prediction {
 	uint64_t bound_b1, bound_b2;
 };
 
-/** Which ranges cannot be released: mlocked and hugetlb mappings. May be empty. */
+/** Which ranges cannot be released: mlocked and hugetlb mappings, by address. May be empty. */
 struct asc_trim_in {
 	const struct asc_heap *heap;
 	const struct asc_residency *res;

@@ -215,6 +215,59 @@ static bool whole_pages(const struct asc_heap *heap, const struct run *run,
 	return ret->lo < ret->hi;
 }
 
+/* ---- what cannot be released ---- */
+
+/* Does a range of @p v, which is sorted, begin below @p hi and end above @p lo? Its start. */
+static bool first_in(const struct asc_range *v, size_t n, asc_addr lo, asc_addr hi, asc_addr *ret)
+{
+	size_t a = 0, b = n;
+
+	while (a < b) {
+		size_t mid = a + (b - a) / 2;
+
+		if (v[mid].addr + v[mid].len <= lo)
+			a = mid + 1;
+		else
+			b = mid;
+	}
+	if (a == n || v[a].addr >= hi)
+		return false;
+	*ret = asc_max(v[a].addr, lo);
+	return true;
+}
+
+asc_addr asc_madvise_end(const struct asc_trim_in *in, asc_addr lo, asc_addr hi,
+			 enum asc_stay *ret_why)
+{
+	asc_addr at;
+
+	if (first_in(in->mlocked, in->nmlocked, lo, hi, &at)) {
+		hi = at;
+		*ret_why = ASC_STAY_MLOCKED;
+	}
+	if (first_in(in->hugetlb, in->nhugetlb, lo, hi, &at)) {
+		hi = at;
+		*ret_why = ASC_STAY_HUGETLB;
+	}
+	return hi;
+}
+
+void asc_drop_blocked(const struct asc_trim_in *in, asc_rel_vec *v)
+{
+	size_t kept = 0;
+	enum asc_stay why;
+
+	for (size_t i = 0; i < v->len; i++) {
+		struct asc_rel_range r = v->data[i];
+
+		if (r.how == ASC_REL_MADVISE)
+			r.hi = asc_madvise_end(in, r.lo, r.hi, &why);
+		if (r.lo < r.hi)
+			v->data[kept++] = r;
+	}
+	v->len = kept;
+}
+
 /* ---- malloc_trim ---- */
 
 bool asc_trim_skips(const struct asc_heap *heap, const struct asc_arena *a)

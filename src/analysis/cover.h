@@ -89,6 +89,15 @@ ASC_MUST struct asc_error *asc_reclaim_ranges(const struct asc_heap *heap,
 ASC_MUST struct asc_error *asc_ideal_ranges(const struct asc_heap *heap, const struct asc_region *r,
 					    asc_rel_vec *ret);
 
+/*
+ * How far madvise gets in [lo, hi): it releases mapping by mapping and gives up at the first one
+ * that is locked or from the hugetlb pool; @p ret_why says which.
+ */
+asc_addr asc_madvise_end(const struct asc_trim_in *in, asc_addr lo, asc_addr hi,
+			 enum asc_stay *ret_why);
+/* Cut every range to what madvise really releases of it. */
+void asc_drop_blocked(const struct asc_trim_in *in, asc_rel_vec *v);
+
 /* mtrim never touches this arena (2.22 to 2.26: it was found corrupt). */
 bool asc_trim_skips(const struct asc_heap *heap, const struct asc_arena *a);
 

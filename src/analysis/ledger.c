@@ -10,7 +10,8 @@
  *		 down, so that the next header's prev_size stays
  *   cached	 what is left of tcache and fastbin chunks, headers included
  *   fragmented	 what is left of binned chunks and tops: pages shared with live data, the page with
- *		 a free chunk's header and links, partial pages at both ends
+ *		 a free chunk's header and links, partial pages at both ends, and whole pages that
+ *		 no call can release (mlock, hugetlb)
  *   metadata	 heap_info, malloc_state, alignment before the first chunk, fenceposts, resident
  *		 pages of a heap behind its size (up to mprotect_size)
  *   in use	 everything else, headers included: live chunks, and damaged stretches that could
@@ -103,8 +104,12 @@ static void account(struct sweep *s, asc_addr lo, asc_addr hi, enum asc_seg_clas
 /* The bytes of @p claim, which is what is left of a region when nothing is counted twice. */
 static struct asc_error *region_pages(const struct asc_heap *heap, const struct asc_arena *a,
 				      const struct asc_region *r, const struct claim *claim,
-				      const struct asc_residency *res, struct asc_pages *ret)
+				      const struct asc_ledger_in *in, struct asc_pages *ret)
 {
+	const struct asc_trim_in blocked = { .mlocked = in->mlocked,
+					     .nmlocked = in->nmlocked,
+					     .hugetlb = in->hugetlb,
+					     .nhugetlb = in->nhugetlb };
 	struct asc_error *err;
 	asc_rel_vec trim = { 0 }, reclaim = { 0 };
 	uint64_t walked = 0;
@@ -115,7 +120,9 @@ static struct asc_error *region_pages(const struct asc_heap *heap, const struct 
 	if (!err)
 		err = asc_reclaim_ranges(heap, r, &reclaim, &walked);
 	if (!err) {
-		struct sweep s = { .res = asc_cursor_at(res, claim->start),
+		asc_drop_blocked(&blocked, &trim);
+		asc_drop_blocked(&blocked, &reclaim);
+		struct sweep s = { .res = asc_cursor_at(in->res, claim->start),
 				   .trim = trim.data,
 				   .ntrim = trim.len,
 				   .reclaim = reclaim.data,
@@ -479,7 +486,7 @@ static struct asc_error *count_regions(const struct asc_ledger_in *in, const cla
 			continue;
 		heap = in->heaps[c->heap];
 		a = &heap->arenas[c->arena];
-		ASC_TRY(region_pages(heap, a, &a->regions[c->i], c, in->res, &p));
+		ASC_TRY(region_pages(heap, a, &a->regions[c->i], c, in, &p));
 		add_pages(&l->malloc_pages, &p);
 		l->swap += p.swapped;
 		if (!c->heap) {

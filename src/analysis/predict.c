@@ -48,32 +48,6 @@ const char *asc_stay_key(enum asc_stay s)
 	return (unsigned)s < ASC_NSTAYS ? keys[s] : "?";
 }
 
-/*
- * How far madvise gets in [lo, hi): it releases mapping by mapping and gives up at the first one
- * that is locked, or where a hugetlb range does not begin at a huge page.
- */
-static asc_addr madvise_end(const struct asc_trim_in *in, asc_addr lo, asc_addr hi,
-			    enum asc_stay *ret_why)
-{
-	for (size_t i = 0; i < in->nmlocked; i++) {
-		const struct asc_range *r = &in->mlocked[i];
-
-		if (r->addr < hi && r->addr + r->len > lo) {
-			hi = asc_max(r->addr, lo);
-			*ret_why = ASC_STAY_MLOCKED;
-		}
-	}
-	for (size_t i = 0; i < in->nhugetlb; i++) {
-		const struct asc_range *r = &in->hugetlb[i];
-
-		if (r->addr < hi && r->addr + r->len > lo) {
-			hi = asc_max(r->addr, lo);
-			*ret_why = ASC_STAY_HUGETLB;
-		}
-	}
-	return hi;
-}
-
 static enum asc_stay why_stays(const struct asc_settle *s, const struct asc_seg *seg, asc_addr pos)
 {
 	switch (seg->class) {
@@ -104,7 +78,7 @@ static void judge(struct settling *g)
 	if (g->judged == r->lo)
 		return;
 	g->judged = r->lo;
-	g->works_to = r->how == ASC_REL_MADVISE ? madvise_end(g->s->in, r->lo, r->hi, &g->why)
+	g->works_to = r->how == ASC_REL_MADVISE ? asc_madvise_end(g->s->in, r->lo, r->hi, &g->why)
 						: r->hi;
 	if (g->s->arena->busy) {
 		g->works_to = r->lo;

@@ -250,6 +250,14 @@ static void trim_bytes(const struct toy_heap *h, unsigned arena, struct toy *t, 
 	}
 }
 
+static bool whole_page(const unsigned char *whole, uint64_t at, uint64_t page)
+{
+	for (uint64_t b = at; b < at + page; b++)
+		if (!whole[b])
+			return false;
+	return true;
+}
+
 static void truth_of(const struct toy_heap *h, unsigned arena, uint64_t pad, struct truth *ret,
 		     int64_t *brk)
 {
@@ -286,12 +294,11 @@ static void truth_of(const struct toy_heap *h, unsigned arena, uint64_t pad, str
 	memset(ret, 0, sizeof(*ret));
 	for (uint64_t p = 0; p < t->tail; p += page) {
 		asc_addr at = t->base + p;
-		bool all = true, none_live = true;
+		bool all = true, none_live = true, reclaim_locked = false;
 		bool locked = at < h->locked.addr + h->locked.len && at >= h->locked.addr;
 		struct asc_pages *g = &ret->pages;
 
 		for (uint64_t b = p; b < p + page; b++) {
-			all &= whole[b];
 			none_live &= ideal[b];
 		}
 		/* madvise gives up at the first locked page of a range: later ones stay as well */
@@ -302,6 +309,16 @@ static void truth_of(const struct toy_heap *h, unsigned arena, uint64_t pad, str
 				break;
 			locked = before < h->locked.addr + h->locked.len &&
 				 before >= h->locked.addr;
+		}
+		for (uint64_t b = p; b < p + page; b++)
+			all &= whole[b];
+		for (uint64_t q = p; all && !reclaim_locked; q -= page) {
+			asc_addr here = t->base + q;
+
+			reclaim_locked = here < h->locked.addr + h->locked.len &&
+					 here >= h->locked.addr;
+			if (!q || !whole_page(whole, q - page, page))
+				break;
 		}
 		if (t->present[p / page] && none_live && p + page <= t->len)
 			ret->b1_free += page;
@@ -320,9 +337,9 @@ static void truth_of(const struct toy_heap *h, unsigned arena, uint64_t pad, str
 			g->resident++;
 			ret->trim += gone;
 			ret->stays += !gone && (kind[b] == 'f' || kind[b] == 'c');
-			if (fate[b] != KEPT)
+			if (fate[b] == CUT || (fate[b] != KEPT && !locked))
 				g->trimmable++;
-			else if (all)
+			else if (all && !reclaim_locked)
 				g->retained++;
 			else if (kind[b] == 'u')
 				g->in_use++;
@@ -332,7 +349,7 @@ static void truth_of(const struct toy_heap *h, unsigned arena, uint64_t pad, str
 				g->fragmented++;
 			else
 				g->metadata++;
-			ret->reclaim += all && !h->arenas[arena].busy;
+			ret->reclaim += all && !reclaim_locked && !h->arenas[arena].busy;
 		}
 	}
 }
@@ -366,9 +383,12 @@ static void test_ledger(void **state)
 		uint64_t rss = 0;
 
 		toy_heap_make(&h, i);
-		struct asc_ledger_in in = {
-			.heaps = &heap, .nheaps = 1, .res = h.res, .maps = &h.all
-		};
+		struct asc_ledger_in in = { .heaps = &heap,
+					    .nheaps = 1,
+					    .res = h.res,
+					    .maps = &h.all,
+					    .mlocked = &h.locked,
+					    .nmlocked = h.locked.len ? 1 : 0 };
 
 		assert_null(asc_ledger_make(&in, &l));
 		for (unsigned a = 0; a < 2; a++) {
@@ -441,7 +461,11 @@ static void test_reclaim(void **state)
 		int64_t brk = 0;
 
 		toy_heap_make(&h, 1000003 * i);
-		struct asc_trim_in in = { .heap = &h.heap, .res = h.res, .arena = -1 };
+		struct asc_trim_in in = { .heap = &h.heap,
+					  .res = h.res,
+					  .mlocked = &h.locked,
+					  .nmlocked = h.locked.len ? 1 : 0,
+					  .arena = -1 };
 
 		assert_null(asc_predict_reclaim(&in, &p));
 		for (unsigned a = 0; a < 2; a++) {
