@@ -101,6 +101,10 @@ ASC_MUST struct asc_error *asc_libc_find(struct asc_modules *m, struct asc_targe
 
 /* Fill constants and traits for a release; @p l has its members already. Used by all three sources. */
 void asc_layout_traits(struct asc_layout *l, const struct asc_arch *arch, unsigned minor);
+/* The oldest release that has these members: for when no version is known. */
+unsigned asc_layout_minor(const struct asc_layout *l);
+/* First and last release of the built-in table. */
+void asc_layout_table_span(unsigned *ret_first, unsigned *ret_last);
 /* The built-in table: layout of release 2.@p minor on @p arch. ASC_ENOTFOUND if it is not in it. */
 ASC_MUST struct asc_error *asc_layout_table(const struct asc_arch *arch, unsigned minor,
 					    struct asc_layout *ret);
@@ -109,6 +113,12 @@ ASC_MUST struct asc_error *asc_libc_scan(struct asc_modules *m, struct asc_targe
 					 struct asc_module *mod, struct asc_libc *lib);
 /* Invariants that any answer must fulfil in @p t before it is used. */
 ASC_MUST struct asc_error *asc_libc_verify(struct asc_target *t, const struct asc_libc *lib);
+
+/* Remember where a fact came from; text is copied and cut to fit. */
+void asc_libc_fact(struct asc_libc *lib, const char *name, const char *from, uint64_t value);
+/* "GNU C Library (...) release version 2.36" in the module's read-only data. @return false: none */
+bool asc_libc_banner(struct asc_modules *m, struct asc_module *mod, char *text, size_t len,
+		     unsigned *ret_major, unsigned *ret_minor);
 
 const char *asc_layout_from_name(enum asc_layout_from from); /* "dwarf", "table", "scan" */
 

@@ -63,6 +63,24 @@ struct asc_module *asc_modules_get(struct asc_modules *m, size_t i);
 /* The module mapped at @p addr, or NULL. */
 struct asc_module *asc_modules_at(struct asc_modules *m, asc_addr addr);
 
+/* Open the module's file, and with @p debug its debug file, if that was not tried yet. */
+void asc_module_load(struct asc_modules *m, struct asc_module *mod, bool debug);
+/* The module's ELF image: its file, else what is mapped of it; borrowed, NULL if neither can be had. */
+struct asc_elf;
+struct asc_elf *asc_module_elf(struct asc_modules *m, struct asc_module *mod);
+struct asc_elf *asc_module_debug_elf(struct asc_modules *m, struct asc_module *mod);
+/* The module with DT_SONAME @p soname: the @p nth one (dlmopen makes several), or NULL. */
+struct asc_module *asc_modules_soname(struct asc_modules *m, const char *soname, size_t nth);
+struct asc_module *asc_modules_exe(struct asc_modules *m);
+/* A dynamic linker has loaded something into this process. */
+bool asc_modules_is_dynamic(struct asc_modules *m);
+struct asc_target *asc_modules_target(struct asc_modules *m);
+/*
+ * How to get the missing debug file: build-id, and the package of the target's distribution.
+ * Owned text, lines separated by '\n'; NULL when nothing is missing or without memory.
+ */
+char *asc_module_advice(struct asc_modules *m, struct asc_module *mod);
+
 struct asc_sym {
 	char name[256];
 	asc_addr addr;	/* target address; for TLS: offset in the module's TLS block */
@@ -74,6 +92,12 @@ struct asc_sym {
 /* By exact name ("main_arena", also local and TLS symbols). ASC_ENOTFOUND if there is none. */
 ASC_MUST struct asc_error *asc_symbol_find(struct asc_modules *m, struct asc_module *mod,
 					   const char *name, struct asc_sym *ret);
+/* Only what the dynamic linker sees: defined, global or weak, in the dynamic symbol table. */
+ASC_MUST struct asc_error *asc_symbol_find_dynamic(struct asc_modules *m, struct asc_module *mod,
+						   const char *name, struct asc_sym *ret);
+/* Many names in one pass over the tables; ret[i].name is "" where names[i] was not found. */
+void asc_symbols_find(struct asc_modules *m, struct asc_module *mod, const char *const *names,
+		      size_t n, struct asc_sym *ret);
 /* Every symbol of @p mod whose name begins with @p prefix, up to @p max. Returns how many. */
 size_t asc_symbols_prefix(struct asc_modules *m, struct asc_module *mod, const char *prefix,
 			  struct asc_sym *ret, size_t max);

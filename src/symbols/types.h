@@ -7,9 +7,13 @@
 
 struct asc_types; /* the complete struct DIEs of one module, by name */
 
-/* Index the struct types named in @p names (NULL-terminated). ASC_ENOTFOUND: the module has no DWARF. */
+/*
+ * Index the struct types named in @p names (NULL-terminated). @p near_code is the address of a
+ * function in the same source file, or 0: it makes the search fast. ASC_ENOTFOUND: no DWARF.
+ */
 ASC_MUST struct asc_error *asc_types_open(struct asc_modules *m, struct asc_module *mod,
-					  const char *const *names, struct asc_types **ret);
+					  const char *const *names, asc_addr near_code,
+					  struct asc_types **ret);
 void asc_types_close(struct asc_types *types);
 /* @return false if there is no complete struct of that name */
 bool asc_type_size(const struct asc_types *types, const char *name, uint64_t *ret);
