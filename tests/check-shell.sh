@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-3.0-or-later
-# shellcheck over every shell script here; Python files compile.
+# Every shell script here is clean under shellcheck; Python files compile.
 # tests/check-shell.sh TOP
 set -eu
 cd "$1"
