@@ -6,11 +6,11 @@ set -eu
 cd "$1"
 command -v shellcheck >/dev/null || exit 77
 files=$(find scripts tests bench .ci completions -type f ! -path '*/__pycache__/*' 2>/dev/null | sort)
-shell= python=
+shell='' python=''
 for f in $files; do
 	case $(head -n 1 "$f" | tr -d '\0') in
 	'#!/usr/bin/python3'* | '#!/usr/bin/env python3'*) python="$python $f" ;;
-	'#!'*sh | '#!'*bash) shell="$shell $f" ;;
+	'#!'*sh) shell="$shell $f" ;;
 	esac
 	case $f in *.py) python="$python $f" ;; esac
 done
