@@ -199,7 +199,7 @@ static void cut_overlaps(claim_vec *v)
 	asc_addr end = 0;
 	size_t kept = 0;
 
-	qsort(v->data, v->len, sizeof(*v->data), by_start);
+	asc_sort(v->data, v->len, sizeof(*v->data), by_start);
 	for (size_t i = 0; i < v->len; i++) {
 		struct claim c = v->data[i];
 
@@ -300,7 +300,7 @@ static struct asc_error *find_stacks(const struct asc_ledger_in *in, const claim
 									  .start = m->start,
 									  .end = m->end };
 	}
-	qsort(l->stacks, l->nstacks, sizeof(*l->stacks), by_stack);
+	asc_sort(l->stacks, l->nstacks, sizeof(*l->stacks), by_stack);
 	for (size_t i = 1; i < l->nstacks; i++)
 		if (l->stacks[i].start < l->stacks[i - 1].end)
 			l->stacks[i].start = l->stacks[i - 1].end;

@@ -39,4 +39,12 @@ ASC_MUST struct asc_error *asc_vec_grow_(void **data, size_t *cap, size_t len, s
 		(v)->len = (v)->cap = 0;                                                           \
 	} while (0)
 
+/* qsort() that an empty array, whose data is NULL, may be given to. */
+static inline void asc_sort(void *data, size_t len, size_t size,
+			    int (*compare)(const void *, const void *))
+{
+	if (len > 1)
+		qsort(data, len, size, compare);
+}
+
 #endif

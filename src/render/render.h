@@ -84,6 +84,13 @@ bool asc_out_is_text(const struct asc_out *o);
  * puts in front (schema, tool, target, libc, pause); end() writes it. Commands call only what follows.
  */
 void asc_out_begin(struct asc_out *o, const char *command);
+/*
+ * @p head puts the fields in front (no labels). It is called once, before the first thing that a
+ * command emits, so that a command can still read the target until then.
+ */
+void asc_out_set_head(struct asc_out *o, void (*head)(void *arg, struct asc_out *o), void *arg);
+/* Throw the document away: the command failed. Text, CSV and JSONL that was written stays written. */
+void asc_out_cancel(struct asc_out *o);
 /* Write the document; write errors (disk full, closed stdout) come out here as ASC_EIO. */
 ASC_MUST struct asc_error *asc_out_end(struct asc_out *o, bool complete);
 
@@ -132,6 +139,14 @@ enum asc_color { ASC_C_NONE, ASC_C_BOLD, ASC_C_DIM, ASC_C_LIVE, ASC_C_TRIM, ASC_
 const char *asc_out_color(const struct asc_out *o, enum asc_color c);
 
 /* ---- pieces of text ---- */
+/* Table cells: "951.8M", exact: the same digits as above. Returns buf. */
+const char *asc_fmt_bytes_short(char buf[static 32], uint64_t bytes, bool exact);
+/* Any value as people read it; foreign strings escaped. Owned string, or NULL without memory. */
+char *asc_fmt_value(struct asc_value v, const struct asc_out_opts *opts, bool short_bytes);
+/* Columns that @p s takes on a terminal; every byte counts as one if it is not valid text. */
+size_t asc_text_width(const char *s);
+/* Does the locale speak UTF-8? */
+bool asc_utf8_locale(void);
 /* "951.8 MiB" or, exact, "998047744". Returns buf. */
 const char *asc_fmt_bytes(char buf[static 32], uint64_t bytes, bool exact);
 /* Control bytes, invalid UTF-8 and (in C locale) non-ASCII as \xHH. Owned string, or NULL. */

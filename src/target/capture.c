@@ -140,7 +140,7 @@ static struct asc_error *merge(const struct asc_range *in, size_t n, uint64_t pa
 	}
 	if (!ret->len)
 		return NULL;
-	qsort(ret->data, ret->len, sizeof(*ret->data), by_addr);
+	asc_sort(ret->data, ret->len, sizeof(*ret->data), by_addr);
 	for (size_t i = 1; i < ret->len; i++) {
 		struct asc_range *last = &ret->data[m], *r = &ret->data[i];
 

@@ -185,7 +185,7 @@ static void untangle(struct asc_core *c)
 {
 	size_t n = 0;
 
-	qsort(c->segs, c->nsegs, sizeof(*c->segs), by_start);
+	asc_sort(c->segs, c->nsegs, sizeof(*c->segs), by_start);
 	for (size_t i = 0; i < c->nsegs; i++) {
 		struct asc_core_seg s = c->segs[i];
 

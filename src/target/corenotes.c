@@ -12,6 +12,7 @@
 
 #include "base/cleanup.h"
 #include "base/num.h"
+#include "base/vec.h"
 #include "target/core.h"
 
 enum {
@@ -214,7 +215,7 @@ static int by_name(const void *a, const void *b)
 /* One file a path, and which entry belongs to which. */
 static struct asc_error *add_files(struct asc_core *c, struct named *v, size_t n)
 {
-	qsort(v, n, sizeof(*v), by_name);
+	asc_sort(v, n, sizeof(*v), by_name);
 	c->files = calloc(n + 1, sizeof(*c->files));
 	if (!c->files)
 		return asc_err(ASC_ENOMEM, "mapped files");
@@ -277,7 +278,7 @@ static struct asc_error *take_files(struct asc_core *c, const struct note *n)
 		c->mapped[c->nmapped++] = m;
 	}
 	ASC_TRY(add_files(c, named, c->nmapped));
-	qsort(c->mapped, c->nmapped, sizeof(*c->mapped), by_start);
+	asc_sort(c->mapped, c->nmapped, sizeof(*c->mapped), by_start);
 	len = 0;
 	for (size_t i = 0; i < c->nmapped; i++) {
 		if (!len || c->mapped[i].start >= c->mapped[len - 1].end)

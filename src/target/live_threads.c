@@ -8,6 +8,7 @@
 
 #include "base/cleanup.h"
 #include "base/num.h"
+#include "base/vec.h"
 #include "target/restart.h"
 
 /* Codes that the kernel keeps in the result register of an interrupted system call. */
@@ -204,7 +205,7 @@ struct asc_error *asc_threads_stopped(pid_t pid, const struct asc_arch *arch,
 		}
 		kept++;
 	}
-	qsort(v, kept, sizeof(*v), by_tid);
+	asc_sort(v, kept, sizeof(*v), by_tid);
 	*ret = (struct asc_thread_list){ v, kept };
 	return NULL;
 }

@@ -145,12 +145,14 @@ uint8_t *corebuild_write(const struct corebuild *b, size_t *ret_len)
 	put(p + 24 + 3 * w + 6, ph, 2);
 	put(p + 24 + 3 * w + 8, b->xnum ? PN_XNUM : n, 2);
 	put_phdr(b, p + eh, PT_NOTE, 0, at, 0, b->nnotes, 0);
-	memcpy(p + at, b->notes, b->nnotes);
+	if (b->nnotes)
+		memcpy(p + at, b->notes, b->nnotes);
 	at += b->nnotes;
 	for (size_t i = 0; i < b->nloads; i++) {
 		put_phdr(b, p + eh + (i + 1) * ph, PT_LOAD, b->loads[i].flags, at,
 			 b->loads[i].vaddr, b->loads[i].filesz, b->loads[i].memsz);
-		memcpy(p + at, b->loads[i].bytes, b->loads[i].filesz);
+		if (b->loads[i].filesz)
+			memcpy(p + at, b->loads[i].bytes, b->loads[i].filesz);
 		at += b->loads[i].filesz;
 	}
 	if (b->xnum) {

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* What a format implements. Private to src/render. */
+#ifndef ASC_RENDER_OUT_H
+#define ASC_RENDER_OUT_H
+
+#include "render/render.h"
+
+struct asc_format_ops {
+	struct asc_error *(*create)(struct asc_out *o); /* fills o->priv */
+	void (*destroy)(struct asc_out *o);
+	void (*begin)(struct asc_out *o);
+	void (*head_end)(struct asc_out *o); /* every field of the head is in */
+	void (*end)(struct asc_out *o, bool complete);
+	void (*cancel)(struct asc_out *o);
+	void (*object)(struct asc_out *o, const char *key, const char *title);
+	void (*object_end)(struct asc_out *o);
+	void (*list)(struct asc_out *o, const char *key, const char *title);
+	void (*list_end)(struct asc_out *o);
+	void (*item)(struct asc_out *o, struct asc_value v);
+	void (*field)(struct asc_out *o, const char *key, const char *label, struct asc_value v);
+	void (*json)(struct asc_out *o, const char *key, struct json_object *j); /* takes j over */
+	void (*table)(struct asc_out *o, const char *key, const char *title, const char *record,
+		      const struct asc_col *cols, size_t ncols);
+	void (*row)(struct asc_out *o, const struct asc_value *v);
+	void (*row_extra)(struct asc_out *o, const char *key, struct json_object *j); /* ditto */
+	void (*table_end)(struct asc_out *o);
+	void (*text)(struct asc_out *o, const char *line); /* NULL op: not in this format */
+};
+
+struct asc_warning {
+	char *code, *message;
+};
+
+struct asc_out {
+	FILE *f;
+	struct asc_out_opts opts;
+	const struct asc_format_ops *ops;
+	char *command;
+	void (*head)(void *arg, struct asc_out *o);
+	void *head_arg;
+	struct asc_warning *warnings;
+	size_t nwarnings, warnings_cap;
+	bool partial;
+	struct asc_error *err; /* the first thing that went wrong; said by asc_out_end() */
+	void *priv;
+};
+
+extern const struct asc_format_ops asc_text_ops, asc_json_ops, asc_jsonl_ops, asc_csv_ops;
+
+/* Keep @p err (consumed; NULL is fine) if it is the first one. */
+void asc_out_fail(struct asc_out *o, struct asc_error *err);
+void asc_out_nomem(struct asc_out *o);
+
+/* json.c: a value as JSON; foreign bytes that are not UTF-8 as \xHH. */
+struct json_object *asc_json_value(struct asc_out *o, struct asc_value v);
+/* Write a tree; deep ones on one line. */
+void asc_json_write(FILE *f, struct json_object *j, bool pretty);
+/* Next code point of UTF-8 text. @return bytes, 0: not valid */
+size_t asc_utf8_next(const char *s, size_t len, uint32_t *ret);
+
+#endif
