@@ -64,14 +64,31 @@ struct asc_cmd {
 				 struct asc_out *o);
 };
 
-extern const struct asc_cmd *const asc_commands[]; /* NULL-terminated, in help's order */
-const struct asc_cmd *asc_cmd_find(const char *name);
-/* Unique prefix, for the REPL. ASC_EUSAGE lists the candidates or the nearest name. */
-ASC_MUST struct asc_error *asc_cmd_lookup(const char *name, bool prefixes,
-					  const struct asc_cmd **ret);
+/* In help's order, ended by NULL. */
+extern const struct asc_cmd *const asc_commands[];
+const struct asc_cmd *asc_cmd_by_name(const char *name);
+/*
+ * @p more holds further words, or is NULL. With @p prefixes a unique prefix will do (the REPL).
+ * ASC_EUSAGE lists the candidates or the nearest name.
+ */
+ASC_MUST struct asc_error *asc_cmd_lookup(const char *name, const struct asc_cmd *const *more,
+					  bool prefixes, const struct asc_cmd **ret);
+/* The name in @p names (NULL-terminated) that @p name most likely means, or NULL. */
+const char *asc_nearest(const char *name, const char *const *names);
+/* ASC_EUSAGE with the command's usage line in its try: lines. */
+ASC_MUST struct asc_error *asc_usage(const struct asc_cmd *cmd, const char *fmt, ...)
+	ASC_PRINTF(2, 3);
 /* Split @p argv (argv[0] is the command) into options and positionals by @p cmd's table. */
 ASC_MUST struct asc_error *asc_args_parse(const struct asc_cmd *cmd, int argc, char *const *argv,
 					  struct asc_args **ret);
 void asc_args_free(struct asc_args *a);
+void asc_args_freep(struct asc_args **a);
+/* Row of @p cmd's option @p name (@p len bytes, no dashes), or NULL. */
+const struct asc_cmd_opt *asc_cmd_opt_find(const struct asc_cmd *cmd, const char *name, size_t len);
+/* Positional @p i as a number. */
+ASC_MUST struct asc_error *asc_args_at_u64(const struct asc_args *a, size_t i, uint64_t *ret);
+/* Positional @p i as an arena's index, checked against the heap. */
+ASC_MUST struct asc_error *asc_args_at_arena(const struct asc_args *a, size_t i,
+					     const struct asc_session *s, unsigned *ret);
 
 #endif
