@@ -65,6 +65,11 @@ struct asc_session {
 	int64_t taken_at;	    /* seconds since the epoch, of the last read */
 	const char *allocator;	    /* "glibc", "jemalloc", "tcmalloc", "mimalloc", "musl" ...; static; NULL unknown */
 	const char *allocator_module; /* path, or NULL */
+	struct asc_error *no_heap;  /* why there is no glibc heap, or NULL */
+	struct asc_error *other_libcs; /* why a further libc could not be read, or NULL */
+	uint64_t captured_bytes;
+	unsigned said;		    /* warnings that text shows once a session (head.c) */
+	uint64_t progress_start, progress_drawn; /* ms; 0: nothing drawn */
 };
 
 /* Set by the SIGINT handler in main.c; long loops look at it through asc_interrupted(). */
@@ -72,7 +77,21 @@ bool asc_interrupted(void);
 /* Progress callback for heap and capture: draws on stderr, false after Ctrl-C. */
 bool asc_session_progress(void *session, uint64_t done, uint64_t total);
 
-/* Open the target named by @p opts (copied). */
+/* Fields that stand in front of every document, warnings that concern all of it. @p session */
+struct asc_out;
+void asc_session_head(void *session, struct asc_out *o);
+/* Run @p command's document: needs, head, run, end. @p ret_complete: exit status 0 or 1. */
+struct asc_cmd;
+struct asc_args;
+ASC_MUST struct asc_error *asc_session_run(struct asc_session *s, const struct asc_cmd *cmd,
+					   const struct asc_args *args, struct asc_out *o,
+					   bool *ret_complete);
+/* Put a warning line on stderr; the progress line is wiped first. */
+void asc_session_note(struct asc_session *s, const char *fmt, ...) ASC_PRINTF(2, 3);
+/* Stop and keep stopped (--hold, REPL `hold`), and let go again. */
+void asc_session_release(struct asc_session *s);
+
+/* Open the target named by @p opts (copied; its strings are borrowed). */
 ASC_MUST struct asc_error *asc_session_open(const struct asc_session_opts *opts,
 					    struct asc_session **ret);
 /* Fulfil @p needs; what is there already is kept, so one stop serves all. */

@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+/* What stands in front of every document, and the run of one command. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "arch/arch.h"
+#include "base/cleanup.h"
+#include "commands/cmd.h"
+
+/* Said once a session in text: bits of session.said. */
+enum said {
+	SAID_LAYOUT = 1,
+	SAID_CORE = 2,
+	SAID_INCONSISTENT = 4,
+	SAID_PAGEMAP = 8,
+	SAID_CORE_PAGES = 16,
+	SAID_OTHER_LIBC = 32,
+	SAID_BUSY = 64,
+	SAID_DSTATE = 128,
+};
+
+/* JSON has every warning in every document; people read it once. */
+#define WARN(s, o, bit, ...)                                                                       \
+	do {                                                                                       \
+		if (!asc_out_is_text(o) || !((s)->said & (bit)))                                   \
+			asc_out_warn(o, __VA_ARGS__);                                              \
+		(s)->said |= (bit);                                                                \
+	} while (0)
+
+static const struct asc_heap_libc *libc_of(const struct asc_session *s)
+{
+	const struct asc_heap *heap = asc_session_heap(s);
+
+	return heap ? &heap->libc : NULL;
+}
+
+static void put_libc(const struct asc_session *s, struct asc_out *o)
+{
+	const struct asc_heap_libc *libc = libc_of(s);
+	const char *version = NULL, *build_id = NULL, *layout = NULL;
+
+	if (libc) {
+		version = libc->version;
+		build_id = libc->build_id;
+		layout = libc->layout;
+	} else if (s->nlibcs) {
+		version = s->libcs[0].version;
+		build_id = s->libcs[0].build_id;
+		layout = asc_layout_from_name(s->libcs[0].layout.from);
+	}
+	asc_out_object(o, "libc", NULL);
+	asc_out_field(o, "version", NULL,
+		      version && *version ? ASC_V_STR(version) : ASC_V_UNKNOWN);
+	asc_out_field(o, "build_id", NULL,
+		      build_id && *build_id ? ASC_V_STR(build_id) : ASC_V_UNKNOWN);
+	asc_out_field(o, "layout", NULL, layout ? ASC_V_STR(layout) : ASC_V_UNKNOWN);
+	asc_out_field(o, "copies", NULL,
+		      s->have & ASC_NEED_LIBC ? ASC_V_COUNT(s->nlibcs) : ASC_V_UNKNOWN);
+	asc_out_field(o, "allocator", NULL,
+		      s->allocator ? ASC_V_STR(s->allocator) : ASC_V_UNKNOWN);
+	asc_out_object_end(o);
+}
+
+static void put_target(const struct asc_session *s, struct asc_out *o)
+{
+	size_t n;
+	const struct asc_arch *arch = asc_target_arch(s->data);
+	pid_t pid = asc_target_pid(s->data);
+
+	asc_target_threads(s->data, &n);
+	asc_out_object(o, "target", NULL);
+	asc_out_field(o, "kind", NULL, ASC_V_STR(s->live ? "live" : "core"));
+	asc_out_field(o, "pid", NULL, pid ? ASC_V_INT(pid) : ASC_V_UNKNOWN);
+	asc_out_field(o, "name", NULL, ASC_V_STR(asc_target_name(s->data)));
+	asc_out_field(o, "core", NULL, s->opts.core ? ASC_V_STR(s->opts.core) : ASC_V_NONE);
+	asc_out_field(o, "arch", NULL, arch ? ASC_V_STR(arch->name) : ASC_V_UNKNOWN);
+	asc_out_field(o, "threads", NULL, n ? ASC_V_COUNT(n) : ASC_V_UNKNOWN);
+	asc_out_field(o, "page_size_bytes", NULL, ASC_V_BYTES(asc_target_page_size(s->data)));
+	asc_out_object_end(o);
+}
+
+static void warn_core(struct asc_session *s, struct asc_out *o)
+{
+	const struct asc_core_info *c = s->live ? NULL : asc_core_info(s->data);
+	char a[32], b[32], m[32];
+
+	if (!c)
+		return;
+	if (c->truncated) {
+		WARN(s, o, SAID_CORE, "W-TRUNCATED",
+		     "the core is truncated: %s promised, %s there, %s of memory missing",
+		     asc_fmt_bytes(a, c->promised_bytes, false),
+		     asc_fmt_bytes(b, c->file_bytes, false),
+		     asc_fmt_bytes(m, c->missing_bytes, false));
+		asc_out_partial(o);
+	}
+	if (s->residency && s->residency->source == ASC_RESIDENCY_CORE)
+		WARN(s, o, SAID_CORE_PAGES, "W-CORE-PAGES",
+		     "a core does not say which pages were in memory: resident means in the core "
+		     "and not all zero");
+}
+
+static void warn_libc(struct asc_session *s, struct asc_out *o)
+{
+	const struct asc_heap_libc *libc = libc_of(s);
+
+	if (libc && libc->layout && strcmp(libc->layout, "dwarf"))
+		WARN(s, o, SAID_LAYOUT, "W-LAYOUT",
+		     "no debug file for libc (build-id %s): its layout is from the built-in %s, "
+		     "checked by invariants; `symbols` says what was tried",
+		     *libc->build_id ? libc->build_id : "unknown", libc->layout);
+	if (s->other_libcs) {
+		ASC_AUTO(asc_freep) char *text = asc_error_text(s->other_libcs);
+		WARN(s, o, SAID_OTHER_LIBC, "W-LIBC", "a further copy of libc is not shown: %s",
+		     text ? text : "?");
+		asc_out_partial(o);
+	}
+}
+
+static void warn_stop(struct asc_session *s, struct asc_out *o)
+{
+	if (s->possibly_inconsistent)
+		WARN(s, o, SAID_INCONSISTENT, "W-NO-STOP",
+		     "read while it ran (--no-stop): possibly inconsistent");
+	if (s->busy) {
+		WARN(s, o, SAID_BUSY, "W-BUSY",
+		     "malloc was in the middle of an operation at every one of %u stops: the "
+		     "arenas concerned may not add up",
+		     s->busy_retries + 1);
+		asc_out_partial(o);
+	}
+	if (s->pause.not_stopped)
+		WARN(s, o, SAID_DSTATE, "W-DSTATE",
+		     "%u threads in uninterruptible sleep could not be stopped in time",
+		     s->pause.not_stopped);
+	if (s->pause.watchdog) {
+		asc_out_warn(o, "W-WATCHDOG",
+			     "the target was let go before everything was read: over the pause "
+			     "budget");
+		asc_out_partial(o);
+	}
+	if (s->residency && s->residency->source == ASC_RESIDENCY_UNKNOWN) {
+		WARN(s, o, SAID_PAGEMAP, "W-PAGEMAP",
+		     "which pages are in memory is unknown (%s): resident columns are unknown, "
+		     "trim is an upper bound",
+		     s->residency->why_unknown ? s->residency->why_unknown : "pagemap unreadable");
+		asc_out_partial(o);
+	}
+}
+
+static void warn_heap(struct asc_session *s, struct asc_out *o)
+{
+	const struct asc_heap *heap = asc_session_heap(s);
+	size_t corrupt = 0;
+
+	for (size_t i = 0; heap && i < heap->nfindings; i++)
+		corrupt += heap->findings[i].severity == ASC_SEV_CORRUPT;
+	if (corrupt)
+		asc_out_warn(o, "W-CORRUPT",
+			     "the heap is damaged in %zu places: `check` names them", corrupt);
+	if (heap && !heap->complete)
+		asc_out_partial(o);
+}
+
+void asc_session_head(void *session, struct asc_out *o)
+{
+	struct asc_session *s = session;
+	char at[32] = "";
+	struct tm tm;
+	time_t t = (time_t)s->taken_at;
+	bool live = s->live && !s->opts.no_stop && s->pause.threads;
+
+	if (gmtime_r(&t, &tm))
+		strftime(at, sizeof(at), "%Y-%m-%dT%H:%M:%SZ", &tm);
+	asc_out_object(o, "tool", NULL);
+	asc_out_field(o, "name", NULL, ASC_V_STR("arenascope"));
+	asc_out_field(o, "version", NULL, ASC_V_STR(ASC_VERSION));
+	asc_out_object_end(o);
+	asc_out_field(o, "taken_at", NULL, ASC_V_STR(at));
+	/* Replaced at the end; here for their place in the document. */
+	asc_out_field(o, "complete", NULL, ASC_V_BOOL(true));
+	asc_out_list(o, "warnings", NULL);
+	asc_out_list_end(o);
+	put_target(s, o);
+	put_libc(s, o);
+	asc_out_field(o, "pause_ms", NULL, live ? ASC_V_MS(s->pause.ms) : ASC_V_NONE);
+	warn_stop(s, o);
+	warn_core(s, o);
+	warn_libc(s, o);
+	warn_heap(s, o);
+}
+
+static void head(void *arg, struct asc_out *o)
+{
+	asc_session_head(arg, o);
+}
+
+struct asc_error *asc_session_run(struct asc_session *s, const struct asc_cmd *cmd,
+				  const struct asc_args *args, struct asc_out *o,
+				  bool *ret_complete)
+{
+	ASC_TRY(asc_session_need(s, cmd->needs));
+	asc_out_begin(o, cmd->name);
+	asc_out_set_head(o, head, s);
+	struct asc_error *err = cmd->run(s, args, o);
+	if (err) {
+		asc_out_cancel(o);
+		return err;
+	}
+	*ret_complete = !asc_out_is_partial(o);
+	return asc_out_end(o, *ret_complete);
+}
