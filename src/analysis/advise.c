@@ -476,10 +476,8 @@ struct asc_error *asc_advise(const struct asc_advise_in *in, struct asc_advice *
 		a->dynamic_grown = b.f.grown;
 		err = fill(&b);
 	}
-	if (b.items.len)
-		qsort(b.items.data, b.items.len, sizeof(*b.items.data), by_bytes);
-	if (b.fixes.len)
-		qsort(b.fixes.data, b.fixes.len, sizeof(*b.fixes.data), by_saving);
+	asc_sort(b.items.data, b.items.len, sizeof(*b.items.data), by_bytes);
+	asc_sort(b.fixes.data, b.fixes.len, sizeof(*b.fixes.data), by_saving);
 	a->items = b.items.data;
 	a->nitems = b.items.len;
 	a->fixes = b.fixes.data;

@@ -15,6 +15,11 @@
 #include "arenascope/ledger.h"
 #include "target/target.h"
 
+#if defined(__SANITIZE_ADDRESS__)
+enum { HEAPS = 60 };
+#else
+enum { HEAPS = 600 };
+#endif
 enum { MAX_CHUNKS = 400, REGION = 1 << 18, HDR_BYTES = 2 * 8, CHUNK_STRUCT = 48, MINSIZE = 32 };
 
 struct toy_chunk {
@@ -376,7 +381,7 @@ static void test_ledger(void **state)
 	static struct truth truth;
 
 	(void)state;
-	for (uint64_t i = 0; i < 1500; i++) {
+	for (uint64_t i = 0; i < HEAPS; i++) {
 		struct asc_ledger *l;
 		const struct asc_heap *heap = &h.heap;
 		int64_t brk = 0;
@@ -419,7 +424,7 @@ static void test_trim(void **state)
 	static struct truth truth;
 
 	(void)state;
-	for (uint64_t i = 0; i < 1500; i++) {
+	for (uint64_t i = 0; i < HEAPS; i++) {
 		struct asc_prediction *p;
 		int64_t brk = 0;
 		uint64_t stays = 0, resident = 0, ideal = 0;
@@ -456,7 +461,7 @@ static void test_reclaim(void **state)
 	static struct truth truth;
 
 	(void)state;
-	for (uint64_t i = 0; i < 1500; i++) {
+	for (uint64_t i = 0; i < HEAPS; i++) {
 		struct asc_prediction *p;
 		int64_t brk = 0;
 
@@ -600,9 +605,12 @@ static void test_owners(void **state)
 static void test_malformed(void **state)
 {
 	struct asc_extent bad[] = {
-		asc_extent_make(0x10010, 0x3000, ASC_LARGE),	      asc_extent_make(0x11000, 0x100, ASC_TCACHE),
-		asc_extent_make(0x12ff0, 0x2000, ASC_UNSORTED),    asc_extent_make(0x13000, UINT64_MAX - 0x100, ASC_SMALL),
-		asc_extent_make(0x14000, UINT64_MAX, ASC_FASTBIN), asc_extent_make(0x1f000, 0x5000, ASC_TOP),
+		asc_extent_make(0x10010, 0x3000, ASC_LARGE),
+		asc_extent_make(0x11000, 0x100, ASC_TCACHE),
+		asc_extent_make(0x12ff0, 0x2000, ASC_UNSORTED),
+		asc_extent_make(0x13000, UINT64_MAX - 0x100, ASC_SMALL),
+		asc_extent_make(0x14000, UINT64_MAX, ASC_FASTBIN),
+		asc_extent_make(0x1f000, 0x5000, ASC_TOP),
 		asc_extent_make(0x30000, 0x5000, ASC_LARGE),
 	};
 	struct asc_region r[2] = { { .start = 0x10000,
