@@ -9,6 +9,7 @@
 #ifndef ASC_TARGET_CORE_H
 #define ASC_TARGET_CORE_H
 
+#include "target/elfhead.h"
 #include "target/target.h"
 
 /* ---- corebytes.c: the file ---- */
@@ -47,27 +48,6 @@ ASC_MUST struct asc_error *asc_decompress(int fd, const char *compression, int *
 /* Why this file is no core: E-NOTCORE with what it is instead. @p what: "x.core" */
 ASC_MUST struct asc_error *asc_core_refuse(struct asc_bytes *b, const char *what,
 					   const char *compression);
-
-/* ---- core.c: ELF headers ---- */
-
-struct asc_elf_phdr {
-	uint32_t type, flags;
-	uint64_t offset, vaddr, filesz, memsz;
-};
-
-struct asc_elf_head {
-	bool is64;
-	uint16_t type, machine;
-	uint64_t entry, phoff, shoff;
-	uint32_t phentsize, phnum, shnum;
-};
-
-/* Decode the ELF header / the @p i-th program header (little-endian only). @p get reads from the
- * front. */
-typedef size_t asc_get_fn(void *arg, uint64_t off, void *buf, size_t len);
-bool asc_elf_head_get(asc_get_fn *get, void *arg, struct asc_elf_head *ret);
-bool asc_elf_phdr_get(asc_get_fn *get, void *arg, const struct asc_elf_head *h, uint32_t i,
-		      struct asc_elf_phdr *ret);
 
 /* A PT_LOAD: [start, end) in memory; the core holds [start, start + have). */
 struct asc_core_seg {
@@ -134,9 +114,6 @@ struct asc_core_image {
 size_t asc_core_image_get(void *arg, uint64_t off, void *buf, size_t len);
 /* Bytes of the mapped file behind @p addr, if the file is the one that was mapped. */
 size_t asc_core_read_file(struct asc_core *c, asc_addr addr, void *buf, size_t len);
-/* GNU build-id in an ELF image; @return its length, 0: none. @p at_vaddr: @p get is memory from the
- * header on */
-size_t asc_elf_build_id(asc_get_fn *get, void *arg, bool in_memory, uint8_t *ret, size_t max);
 void asc_core_files_free(struct asc_core *c);
 
 /* ---- coremaps.c ---- */
