@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Who waits for what, who holds it, and whether anything moves. Works on one look (a core) or two looks
- * some 100 ms apart, which tell waiting from progress. Nothing is called or locked in the target.
+ * Who waits for what, who holds it, and whether anything moves. Works on one look (a core) or two
+ * looks some 100 ms apart, which tell waiting from progress. Nothing is called or locked in the
+ * target.
  */
 #ifndef ASC_ANALYSIS_STUCK_H
 #define ASC_ANALYSIS_STUCK_H
@@ -18,9 +19,9 @@ enum asc_lock_kind {
 	ASC_LOCK_STDIO,
 	ASC_LOCK_MUTEX,
 	ASC_LOCK_RWLOCK,
-	ASC_LOCK_ONCE,	    /* pthread_once or the guard of a C++ static */
-	ASC_LOCK_LOWLEVEL,  /* some other lock inside libc */
-	ASC_LOCK_FUTEX,	    /* a futex of the program's own */
+	ASC_LOCK_ONCE,	   /* pthread_once or the guard of a C++ static */
+	ASC_LOCK_LOWLEVEL, /* some other lock inside libc */
+	ASC_LOCK_FUTEX,	   /* a futex of the program's own */
 };
 const char *asc_lock_kind_name(enum asc_lock_kind k); /* "arena", "list_lock", "loader" ... */
 
@@ -40,14 +41,15 @@ const char *asc_sure_name(enum asc_sure s); /* "low" ... "certain" */
 struct asc_stuck_thread {
 	pid_t tid;
 	enum asc_doing doing;
-	char what[96];	 /* "arena 1 lock", "poll", "condition variable 0x..", "" */
-	asc_addr futex;	 /* 0: none */
-	int lock;	 /* index into locks, -1 */
-	bool in_malloc;	 /* inside malloc's functions */
+	char what[96];		   /* "arena 1 lock", "poll", "condition variable 0x..", "" */
+	asc_addr futex;		   /* 0: none */
+	int lock;		   /* index into locks, -1 */
+	bool in_malloc;		   /* inside malloc's functions */
 	bool holds_lock_functions; /* inside those that run under an arena's lock */
-	bool handler_malloc;	/* malloc in a signal handler */
-	bool handler_over_malloc; /* ... that interrupted malloc */
-	bool moved;	 /* between the looks */
+	bool handler_malloc;	   /* malloc in a signal handler */
+	bool handler_over_malloc;  /* ... that interrupted malloc */
+	bool moved;		   /* between the looks */
+	bool same_call;		   /* in malloc, called from the same frame in both looks */
 };
 
 struct asc_stuck_lock {
@@ -57,13 +59,13 @@ struct asc_stuck_lock {
 	char name[64];
 	bool value_known;
 	uint32_t value;
-	pid_t holder;	/* 0: unknown; may be no thread of the process (holder_gone) */
+	pid_t holder; /* 0: unknown; may be no thread of the process (holder_gone) */
 	bool holder_gone;
 	enum asc_sure sure;
-	char how[96];	/* where the holder is known from */
+	char how[96]; /* where the holder is known from */
 	pid_t *waiters;
 	size_t nwaiters;
-	bool moved;	/* waiters or holder changed between the looks */
+	bool moved; /* waiters or holder changed between the looks */
 };
 
 enum asc_verdict {
@@ -99,20 +101,23 @@ struct asc_look {
 	const struct asc_heap *heap; /* or NULL */
 	const struct asc_libc *lib;  /* or NULL */
 	struct asc_modules *m;
-	/* nanoseconds on a CPU at the beginning and the end of the time between the looks; may be empty */
+	/* nanoseconds on a CPU at the beginning and the end of the time between the looks; may be
+	 * empty */
 	const struct asc_cpu_time *cpu_before, *cpu_after;
 	size_t ncpu_before, ncpu_after;
 };
 
 /* What of a look is kept for the comparison with the next one. */
 struct asc_look_memo;
-ASC_MUST struct asc_error *asc_look_remember(const struct asc_look *look, struct asc_look_memo **ret);
+ASC_MUST struct asc_error *asc_look_remember(const struct asc_look *look,
+					     struct asc_look_memo **ret);
 void asc_look_memo_free(struct asc_look_memo *memo);
 void asc_look_memo_freep(struct asc_look_memo **memo);
 
 /* @p before: the first of two looks, or NULL if there is only this one. */
 ASC_MUST struct asc_error *asc_stuck_make(const struct asc_look *look,
-					  const struct asc_look_memo *before, struct asc_stuck **ret);
+					  const struct asc_look_memo *before,
+					  struct asc_stuck **ret);
 void asc_stuck_free(struct asc_stuck *s);
 void asc_stuck_freep(struct asc_stuck **s);
 

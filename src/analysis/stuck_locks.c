@@ -9,12 +9,15 @@
 #include <string.h>
 
 #include "analysis/stuck_priv.h"
+#include "arch/arch.h"
+#include "base/cleanup.h"
 #include "base/num.h"
+#include "base/vec.h"
 
 enum {
-	CONVOY = 3,	  /* so many threads on one futex of the program are worth a line */
-	OWNER = 8,	  /* offset of the owner: pthread_mutex_t's tid, _IO_lock_t's thread pointer */
-	MUTEX_KIND = 16,  /* offset of pthread_mutex_t's kind */
+	CONVOY = 3, /* so many threads on one futex of the program are worth a line */
+	OWNER = 8,  /* offset of the owner: pthread_mutex_t's tid, _IO_lock_t's thread pointer */
+	MUTEX_KIND = 16, /* offset of pthread_mutex_t's kind */
 	PRIO_INHERIT = 32,
 	TID_MASK = 0x3fffffff,
 };
@@ -93,9 +96,9 @@ static bool is_loaders(const struct asc_look *look, asc_addr addr)
 static void identify(const struct asc_look *look, struct asc_stuck_lock *l)
 {
 	const struct asc_heap *heap = look->heap;
-	uint64_t mutex = look->lib && look->lib->layout.malloc_state_mutex.present ?
-				 look->lib->layout.malloc_state_mutex.off :
-				 0;
+	uint64_t mutex = look->lib && look->lib->layout.malloc_state_mutex.present
+				 ? look->lib->layout.malloc_state_mutex.off
+				 : 0;
 	pid_t owner;
 
 	for (size_t i = 0; heap && i < heap->narenas; i++) {
@@ -190,7 +193,8 @@ static unsigned score(const struct asc_look *look, const struct asc_stuck_lock *
 	return 0;
 }
 
-static void malloc_holder(const struct asc_look *look, struct asc_stuck *s, struct asc_stuck_lock *l)
+static void malloc_holder(const struct asc_look *look, struct asc_stuck *s,
+			  struct asc_stuck_lock *l)
 {
 	static const enum asc_sure sure[] = { ASC_SURE_NOT, ASC_SURE_LOW, ASC_SURE_LOW,
 					      ASC_SURE_MEDIUM, ASC_SURE_HIGH };
@@ -216,15 +220,16 @@ static void malloc_holder(const struct asc_look *look, struct asc_stuck *s, stru
 		l->holder_gone = names && l->nwaiters;
 		if (l->holder_gone) {
 			l->sure = ASC_SURE_MEDIUM;
-			snprintf(l->how, sizeof(l->how), "no thread is inside malloc without waiting");
+			snprintf(l->how, sizeof(l->how),
+				 "no thread is inside malloc without waiting");
 		}
 		return;
 	}
 	l->sure = sure[best];
 	if (ties && l->sure > ASC_SURE_LOW)
 		l->sure--;
-	snprintf(l->how, sizeof(l->how), ties ? "inferred from stacks, one of %u" : "inferred from stacks",
-		 ties + 1);
+	snprintf(l->how, sizeof(l->how),
+		 ties ? "inferred from stacks, one of %u" : "inferred from stacks", ties + 1);
 }
 
 static void find_holder(const struct asc_look *look, struct asc_stuck *s, struct asc_stuck_lock *l)
@@ -286,7 +291,8 @@ static struct asc_error *add_held(const struct asc_look *look, struct asc_stuck 
 	for (size_t i = 0; look->heap && lib && i < look->heap->narenas; i++) {
 		const struct asc_arena *a = &look->heap->arenas[i];
 
-		if (a->mutex && !lock_at(s, a->addr + lib->layout.malloc_state_mutex.off, ASC_LOCK_ARENA))
+		if (a->mutex &&
+		    !lock_at(s, a->addr + lib->layout.malloc_state_mutex.off, ASC_LOCK_ARENA))
 			return asc_err(ASC_ENOMEM, "locks");
 	}
 	if (lib && lib->list_lock && peek(look->t, lib->list_lock, 4, &v) && v &&

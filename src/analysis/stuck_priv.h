@@ -11,7 +11,7 @@ int asc_stuck_index(const struct asc_stuck *s, pid_t tid);
  * Find the locks that are held or waited for, what they are, and who holds them. @p kinds: what
  * asc_stuck_classify said of each thread.
  */
-ASC_MUST struct asc_error *asc_stuck_locks(const struct asc_look *look, const enum asc_lock_kind *kinds,
-					   struct asc_stuck *s);
+ASC_MUST struct asc_error *asc_stuck_locks(const struct asc_look *look,
+					   const enum asc_lock_kind *kinds, struct asc_stuck *s);
 
 #endif

@@ -18,7 +18,8 @@ struct waits {
 };
 
 static const struct waits waits[] = {
-	{ "__lll_lock_wait_private", true, ASC_DOING_LOCK, ASC_LOCK_LOWLEVEL, "a lock inside libc" },
+	{ "__lll_lock_wait_private", true, ASC_DOING_LOCK, ASC_LOCK_LOWLEVEL,
+	  "a lock inside libc" },
 	{ "pthread_cond_", false, ASC_DOING_IDLE, ASC_LOCK_FUTEX, "condition variable" },
 	{ "__pthread_clockjoin_ex", true, ASC_DOING_IDLE, ASC_LOCK_FUTEX, "the end of a thread" },
 	{ "__pthread_timedjoin_ex", true, ASC_DOING_IDLE, ASC_LOCK_FUTEX, "the end of a thread" },
@@ -41,26 +42,62 @@ static const struct {
 	const char *name;
 	bool locked;
 } malloc_functions[] = {
-	{ "malloc", false },	     { "free", false },		  { "calloc", false },
-	{ "realloc", false },	     { "__libc_malloc", false },  { "__libc_malloc2", false },
-	{ "__libc_free", false },    { "__libc_calloc", false },  { "__libc_calloc2", false },
-	{ "__libc_realloc", false }, { "cfree", false },	  { "memalign", false },
-	{ "__libc_memalign", false }, { "_mid_memalign", false }, { "aligned_alloc", false },
-	{ "posix_memalign", false }, { "__posix_memalign", false }, { "valloc", false },
-	{ "pvalloc", false },	     { "_int_malloc", true },	  { "_int_free", true },
-	{ "_int_free_chunk", true }, { "_int_free_merge_chunk", true },
-	{ "_int_free_create_chunk", true }, { "_int_free_maybe_trim", true },
-	{ "_int_realloc", true },    { "_int_memalign", true },	  { "malloc_consolidate", true },
-	{ "sysmalloc", true },	     { "sysmalloc_mmap", true },  { "sysmalloc_mmap_fallback", true },
-	{ "systrim", true },	     { "heap_trim", true },	  { "shrink_heap", true },
-	{ "grow_heap", true },	     { "unlink_chunk", true },	  { "mtrim", true },
-	{ "malloc_trim", true },     { "__malloc_trim", true },	  { "malloc_info", true },
-	{ "__malloc_info", true },   { "malloc_stats", true },	  { "__malloc_stats", true },
-	{ "int_mallinfo", true },    { "__libc_mallinfo2", true }, { "mallinfo2", true },
-	{ "mallinfo", true },	     { "arena_get2", false },	  { "reused_arena", false },
-	{ "_int_new_arena", false }, { "tcache_init", false },	  { "munmap_chunk", false },
-	{ "mremap_chunk", false },   { "tcache_thread_shutdown", false },
-	{ "__malloc_arena_thread_freeres", false }, { "madvise_thp", true },
+	{ "malloc", false },
+	{ "free", false },
+	{ "calloc", false },
+	{ "realloc", false },
+	{ "__libc_malloc", false },
+	{ "__libc_malloc2", false },
+	{ "__libc_free", false },
+	{ "__libc_calloc", false },
+	{ "__libc_calloc2", false },
+	{ "__libc_realloc", false },
+	{ "cfree", false },
+	{ "memalign", false },
+	{ "__libc_memalign", false },
+	{ "_mid_memalign", false },
+	{ "aligned_alloc", false },
+	{ "posix_memalign", false },
+	{ "__posix_memalign", false },
+	{ "valloc", false },
+	{ "pvalloc", false },
+	{ "_int_malloc", true },
+	{ "_int_free", true },
+	{ "_int_free_chunk", true },
+	{ "_int_free_merge_chunk", true },
+	{ "_int_free_create_chunk", true },
+	{ "_int_free_maybe_trim", true },
+	{ "_int_realloc", true },
+	{ "_int_memalign", true },
+	{ "malloc_consolidate", true },
+	{ "sysmalloc", true },
+	{ "sysmalloc_mmap", true },
+	{ "sysmalloc_mmap_fallback", true },
+	{ "systrim", true },
+	{ "heap_trim", true },
+	{ "shrink_heap", true },
+	{ "grow_heap", true },
+	{ "unlink_chunk", true },
+	{ "mtrim", true },
+	{ "malloc_trim", true },
+	{ "__malloc_trim", true },
+	{ "malloc_info", true },
+	{ "__malloc_info", true },
+	{ "malloc_stats", true },
+	{ "__malloc_stats", true },
+	{ "int_mallinfo", true },
+	{ "__libc_mallinfo2", true },
+	{ "mallinfo2", true },
+	{ "mallinfo", true },
+	{ "arena_get2", false },
+	{ "reused_arena", false },
+	{ "_int_new_arena", false },
+	{ "tcache_init", false },
+	{ "munmap_chunk", false },
+	{ "mremap_chunk", false },
+	{ "tcache_thread_shutdown", false },
+	{ "__malloc_arena_thread_freeres", false },
+	{ "madvise_thp", true },
 };
 
 static bool is_malloc(const struct asc_trace_frame *f, bool *ret_locked)
@@ -103,7 +140,8 @@ static void look_for_malloc(const struct asc_trace *trace, struct asc_stuck_thre
 			inner = true;
 		ret->handler_over_malloc |= signal && inner;
 		ret->holds_lock_functions |= locked && !waiting;
-		/* plain malloc or free below a signal frame was interrupted: perhaps under the lock */
+		/* plain malloc or free below a signal frame was interrupted: perhaps under the lock
+		 */
 		ret->holds_lock_functions |= signal && inner;
 	}
 	if (!inner)
@@ -141,8 +179,8 @@ static const struct waits *wait_of(const struct asc_trace *trace)
 		if (trace->v[i].signal_frame)
 			break;
 		for (size_t k = 0; f && k < ASC_ARRAY_SIZE(waits); k++) {
-			if (waits[k].exact ? asc_function_is(f, waits[k].function) :
-					     strstr(f, waits[k].function) != NULL)
+			if (waits[k].exact ? asc_function_is(f, waits[k].function)
+					   : strstr(f, waits[k].function) != NULL)
 				return &waits[k];
 		}
 	}

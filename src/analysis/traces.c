@@ -57,7 +57,8 @@ static struct asc_error *read_trace(struct asc_unwinder *u, struct asc_modules *
 
 	ret->tid = th->tid;
 	if (!th->regs.valid) {
-		ret->note = th->state == 'D' ? "uninterruptible sleep: no registers" : "no registers";
+		ret->note = th->state == 'D' ? "uninterruptible sleep: no registers"
+					     : "no registers";
 		return NULL;
 	}
 	err = asc_unwinder_run(u, th, max_depth, &s);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Stacks of all threads with the names of their functions: what `threads`, `stacks` and `stuck` show. */
+/* Stacks of all threads with the names of their functions: what `threads`, `stacks` and `stuck`
+ * show. */
 #ifndef ASC_ANALYSIS_TRACES_H
 #define ASC_ANALYSIS_TRACES_H
 
@@ -8,7 +9,7 @@
 
 struct asc_trace_frame {
 	asc_addr pc, sp;
-	asc_addr lookup;      /* where to look up function and line */
+	asc_addr lookup; /* where to look up function and line */
 	bool signal_frame;
 	bool in_libc;	      /* in a module whose malloc is glibc's */
 	bool in_loader;	      /* in the dynamic linker */
@@ -30,12 +31,13 @@ struct asc_traces {
 };
 
 /*
- * Unwind threads of @p t (all, or only @p only_tid if it is not 0). A thread without registers gets an
- * empty trace with a note. @p libcs may be NULL.
+ * Unwind threads of @p t (all, or only @p only_tid if it is not 0). A thread without registers gets
+ * an empty trace with a note. @p libcs may be NULL.
  */
 ASC_MUST struct asc_error *asc_traces_read(struct asc_target *t, struct asc_modules *m,
 					   const struct asc_libc *libcs, size_t nlibcs,
-					   pid_t only_tid, size_t max_depth, struct asc_traces **ret);
+					   pid_t only_tid, size_t max_depth,
+					   struct asc_traces **ret);
 void asc_traces_free(struct asc_traces *traces);
 void asc_traces_freep(struct asc_traces **traces);
 /* The trace of a thread, or NULL. */

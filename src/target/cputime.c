@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * /proc/PID/task/TID/schedstat: time on a CPU in nanoseconds. A thread that sleeps on a lock does not
- * gain one; utime and stime of stat are too coarse to tell a short run from none.
+ * /proc/PID/task/TID/schedstat: time on a CPU in nanoseconds. A thread that sleeps on a lock does
+ * not gain one; utime and stime of stat are too coarse to tell a short run from none.
  */
 #include "target/cputime.h"
 
@@ -39,7 +39,8 @@ static int by_tid(const void *a, const void *b)
 	return x->tid < y->tid ? -1 : x->tid > y->tid;
 }
 
-size_t asc_cpu_times(pid_t pid, const struct asc_thread *threads, size_t n, struct asc_cpu_time *ret)
+size_t asc_cpu_times(pid_t pid, const struct asc_thread *threads, size_t n,
+		     struct asc_cpu_time *ret)
 {
 	size_t m = 0;
 

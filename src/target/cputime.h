@@ -11,7 +11,8 @@ struct asc_cpu_time {
 };
 
 /* One entry a thread whose schedstat can be read, sorted by tid. @return how many, at most @p n */
-size_t asc_cpu_times(pid_t pid, const struct asc_thread *threads, size_t n, struct asc_cpu_time *ret);
+size_t asc_cpu_times(pid_t pid, const struct asc_thread *threads, size_t n,
+		     struct asc_cpu_time *ret);
 /* @return false: not there */
 bool asc_cpu_time_of(const struct asc_cpu_time *v, size_t n, pid_t tid, uint64_t *ret);
 

@@ -1,0 +1,541 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The verdict. Threads that wait point at the lock, the lock at its holder; a circle is a deadlock,
+ * a chain ends at whoever is to blame. What moved between two looks is not dead.
+ */
+#include "analysis/stuck.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "analysis/stuck_priv.h"
+#include "base/cleanup.h"
+#include "base/num.h"
+
+const char *asc_lock_kind_name(enum asc_lock_kind k)
+{
+	static const char *const names[] = { "arena", "list_lock", "free_list_lock", "loader",
+					     "stdio", "mutex",	   "rwlock",	     "once",
+					     "libc",  "futex" };
+
+	return names[k];
+}
+
+const char *asc_sure_name(enum asc_sure s)
+{
+	static const char *const names[] = { "none", "low", "medium", "high", "certain" };
+
+	return names[s];
+}
+
+const char *asc_verdict_name(enum asc_verdict v)
+{
+	static const char *const names[] = { "idle",	"busy", "unclear",  "disk_wait", "stopped",
+					     "blocked", "loop", "orphaned", "deadlock" };
+
+	return names[v];
+}
+
+/* ---- two looks ---- */
+
+struct memo {
+	pid_t tid;
+	uint64_t hash; /* of stack and system call */
+	uint64_t ticks;
+	asc_addr call_sp,
+		call_pc; /* the caller of the outermost malloc function, 0: not in malloc */
+};
+
+struct asc_look_memo {
+	struct memo *v;
+	size_t n;
+};
+
+static uint64_t mix(uint64_t h, uint64_t v)
+{
+	return (h ^ v) * 0x100000001b3; /* FNV-1a by words */
+}
+
+static void remember(const struct asc_look *look, const struct asc_thread *th, struct memo *ret)
+{
+	const struct asc_trace *trace = asc_trace_of(look->traces, th->tid);
+	bool in_libc = false;
+
+	*ret = (struct memo){ .tid = th->tid, .hash = 0xcbf29ce484222325 };
+	ret->ticks = th->utime_ticks + th->stime_ticks;
+	ret->hash = mix(ret->hash, (uint64_t)th->syscall_nr);
+	for (size_t i = 0; th->syscall_args_valid && i < ASC_ARRAY_SIZE(th->syscall_args); i++)
+		ret->hash = mix(ret->hash, th->syscall_args[i]);
+	for (size_t i = 0; trace && i < trace->n; i++) {
+		ret->hash = mix(mix(ret->hash, trace->v[i].pc), trace->v[i].sp);
+		/* the first frame out of libc is whoever called malloc: one call, one frame */
+		if (in_libc && !trace->v[i].in_libc && !ret->call_sp) {
+			ret->call_sp = trace->v[i].sp;
+			ret->call_pc = trace->v[i].pc;
+		}
+		in_libc = trace->v[i].in_libc;
+	}
+}
+
+struct asc_error *asc_look_remember(const struct asc_look *look, struct asc_look_memo **ret)
+{
+	size_t n;
+	const struct asc_thread *th = asc_target_threads(look->t, &n);
+	struct asc_look_memo *memo = calloc(1, sizeof(*memo));
+
+	if (memo)
+		memo->v = calloc(n ? n : 1, sizeof(*memo->v));
+	if (!memo || !memo->v) {
+		free(memo);
+		return asc_err(ASC_ENOMEM, "threads");
+	}
+	for (memo->n = 0; memo->n < n; memo->n++)
+		remember(look, &th[memo->n], &memo->v[memo->n]);
+	*ret = memo;
+	return NULL;
+}
+
+void asc_look_memo_free(struct asc_look_memo *memo)
+{
+	if (memo)
+		free(memo->v);
+	free(memo);
+}
+
+void asc_look_memo_freep(struct asc_look_memo **memo)
+{
+	asc_look_memo_free(*memo);
+}
+
+static const struct memo *memo_of(const struct asc_look_memo *memo, pid_t tid)
+{
+	for (size_t i = 0; memo && i < memo->n; i++) {
+		if (memo->v[i].tid == tid)
+			return &memo->v[i];
+	}
+	return NULL;
+}
+
+static void compare(const struct asc_look *look, const struct asc_look_memo *before,
+		    const struct asc_thread *th, struct asc_stuck_thread *ret)
+{
+	const struct memo *old = memo_of(before, th->tid);
+	struct memo now;
+	uint64_t a, b;
+
+	remember(look, th, &now);
+	if (!old) {
+		ret->moved = before != NULL; /* new since the first look */
+		return;
+	}
+	ret->same_call = now.call_sp && now.call_sp == old->call_sp && now.call_pc == old->call_pc;
+	if (asc_cpu_time_of(look->cpu_before, look->ncpu_before, th->tid, &a) &&
+	    asc_cpu_time_of(look->cpu_after, look->ncpu_after, th->tid, &b))
+		ret->moved = b != a || now.hash != old->hash;
+	else
+		ret->moved = now.hash != old->hash || now.ticks != old->ticks;
+}
+
+/* ---- the graph ---- */
+
+static const struct asc_stuck_lock *lock_of(const struct asc_stuck *s, int thread)
+{
+	int l = s->threads[thread].lock;
+
+	return l < 0 ? NULL : &s->locks[l];
+}
+
+/* Whom thread @p i waits for: its index, -1: nobody known. */
+static int next_of(const struct asc_stuck *s, int i)
+{
+	const struct asc_stuck_lock *l = lock_of(s, i);
+
+	return l && l->holder && !l->holder_gone ? asc_stuck_index(s, l->holder) : -1;
+}
+
+/* A circle of waits, each of them dead still. Fills s->cycle. */
+static struct asc_error *find_cycle(struct asc_stuck *s)
+{
+	ASC_AUTO(asc_freep) size_t *seen = calloc(s->nthreads ? s->nthreads : 1, sizeof(*seen));
+
+	if (!seen)
+		return asc_err(ASC_ENOMEM, "threads");
+	for (size_t start = 0; start < s->nthreads; start++) {
+		int i = (int)start;
+		size_t n = 0;
+
+		while (i >= 0 && !seen[i]) {
+			seen[i] = start + 1;
+			i = next_of(s, i);
+		}
+		if (i < 0 || seen[i] != start + 1)
+			continue;
+		for (int k = i; !n || k != i; k = next_of(s, k))
+			n++;
+		s->cycle = calloc(n, sizeof(*s->cycle));
+		if (!s->cycle)
+			return asc_err(ASC_ENOMEM, "threads");
+		for (int k = i; s->ncycle < n; k = next_of(s, k))
+			s->cycle[s->ncycle++] = s->threads[k].tid;
+		return NULL;
+	}
+	return NULL;
+}
+
+static void mark_progress(struct asc_stuck *s)
+{
+	for (size_t i = 0; i < s->nlocks; i++) {
+		struct asc_stuck_lock *l = &s->locks[i];
+
+		for (size_t k = 0; k < l->nwaiters; k++) {
+			int w = asc_stuck_index(s, l->waiters[k]);
+
+			l->moved |= w >= 0 && s->threads[w].moved;
+		}
+	}
+}
+
+/* ---- sentences ---- */
+
+__attribute__((__format__(__printf__, 2, 3))) static void add(struct asc_stuck *s, const char *fmt,
+							      ...)
+{
+	size_t len = strlen(s->summary);
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(s->summary + len, sizeof(s->summary) - len, fmt, ap);
+	va_end(ap);
+}
+
+static const char *thread_name(const struct asc_look *look, pid_t tid)
+{
+	size_t n;
+	const struct asc_thread *th = asc_target_threads(look->t, &n);
+
+	for (size_t i = 0; i < n; i++) {
+		if (th[i].tid == tid && th[i].name[0])
+			return th[i].name;
+	}
+	return "";
+}
+
+/* "thread 12 worker-1" */
+static void add_thread(const struct asc_look *look, struct asc_stuck *s, pid_t tid)
+{
+	const char *name = thread_name(look, tid);
+
+	add(s, "thread %d%s%s", (int)tid, *name ? " " : "", name);
+}
+
+static void add_waiters(struct asc_stuck *s, const struct asc_stuck_lock *l)
+{
+	if (l->nwaiters)
+		add(s, "; %zu thread%s wait%s", l->nwaiters, l->nwaiters == 1 ? "" : "s",
+		    l->nwaiters == 1 ? "s" : "");
+}
+
+static void say_cycle(const struct asc_look *look, struct asc_stuck *s)
+{
+	enum { SHOWN = 4 };
+	int first = asc_stuck_index(s, s->cycle[0]);
+
+	s->verdict = ASC_VERDICT_DEADLOCK;
+	if (s->ncycle == 1) {
+		add_thread(look, s, s->cycle[0]);
+		add(s, " waits for %s, which it holds itself", s->threads[first].what);
+		if (s->threads[first].handler_over_malloc)
+			add(s, ": malloc in a signal handler that interrupted malloc");
+		add_waiters(s, lock_of(s, first));
+		return;
+	}
+	for (size_t i = 0; i < s->ncycle && i < SHOWN; i++) {
+		int k = asc_stuck_index(s, s->cycle[i]);
+
+		if (i)
+			add(s, i + 1 == s->ncycle ? "; " : ", ");
+		add_thread(look, s, s->cycle[i]);
+		add(s, " waits for %s, held by thread %d", s->threads[k].what,
+		    (int)s->cycle[(i + 1) % s->ncycle]);
+	}
+	if (s->ncycle > SHOWN)
+		add(s, ", and so on through %zu threads", s->ncycle);
+}
+
+static void say_orphan(const struct asc_stuck_lock *l, struct asc_stuck *s)
+{
+	s->verdict = ASC_VERDICT_ORPHANED;
+	add(s, "%s (0x%" PRIx64 ") is held by ", l->name, l->addr);
+	if (l->holder)
+		add(s, "thread %d, which is no thread of this process", (int)l->holder);
+	else
+		add(s, "nobody who is in this process");
+	add(s, s->fork_child ? ": left behind by a fork"
+			     : ": it has ended, or a fork left the lock behind");
+	add_waiters(s, l);
+}
+
+static bool list_damage(const struct asc_look *look, int arena)
+{
+	for (size_t i = 0; look->heap && i < look->heap->nfindings; i++) {
+		const struct asc_finding *f = &look->heap->findings[i];
+
+		if (f->severity == ASC_SEV_CORRUPT && (arena < 0 || f->arena == arena))
+			return true;
+	}
+	return false;
+}
+
+static void say_loop(const struct asc_look *look, struct asc_stuck *s,
+		     const struct asc_stuck_lock *l, const struct asc_stuck_thread *th,
+		     bool damaged)
+{
+	const struct asc_trace *trace = asc_trace_of(look->traces, th->tid);
+
+	s->verdict = ASC_VERDICT_LOOP;
+	add_thread(look, s, th->tid);
+	add(s, " runs on the spot in %s%s%s%s",
+	    trace && trace->n && trace->v[0].function ? trace->v[0].function : "malloc",
+	    l ? " with " : "", l ? l->name : "", l ? " held" : "");
+	add(s,
+	    damaged ? ": the arena's lists are corrupt (check)" : ": the same call in both looks");
+	if (l)
+		add_waiters(s, l);
+}
+
+static void say_blocked(const struct asc_look *look, struct asc_stuck *s,
+			const struct asc_stuck_lock *l, const struct asc_stuck_thread *th)
+{
+	s->verdict = ASC_VERDICT_BLOCKED;
+	add(s, "%s (0x%" PRIx64 ") is held by ", l->name, l->addr);
+	add_thread(look, s, th->tid);
+	if (th->doing == ASC_DOING_STOP)
+		add(s, ", which is stopped by a signal");
+	else
+		add(s, ", which %s in %s",
+		    th->doing == ASC_DOING_DISK ? "is uninterruptible" : "sleeps", th->what);
+	if (l->sure != ASC_SURE_CERTAIN)
+		add(s, " (%s, confidence %s)", l->how, asc_sure_name(l->sure));
+	add_waiters(s, l);
+}
+
+static void say_contended(struct asc_stuck *s, const struct asc_stuck_lock *l)
+{
+	bool moves = l->moved && s->looks > 1;
+
+	s->verdict = moves ? ASC_VERDICT_BUSY : ASC_VERDICT_UNCLEAR;
+	add(s, "%s (0x%" PRIx64 ") is contended", l->name, l->addr);
+	add_waiters(s, l);
+	if (moves)
+		add(s, ", and they get it: busy, not dead");
+	else if (s->looks > 1)
+		add(s, ", and none moved; who holds it cannot be told");
+	else
+		add(s, "; one look cannot tell waiting from progress");
+}
+
+/* ---- the verdict ---- */
+
+/* In malloc, running, in the same call in both looks: a loop if that can be proven. */
+static const struct asc_stuck_thread *find_loop(const struct asc_look *look,
+						const struct asc_stuck *s,
+						const struct asc_stuck_lock *l, bool *ret_damaged)
+{
+	for (size_t i = 0; i < s->nthreads; i++) {
+		const struct asc_stuck_thread *th = &s->threads[i];
+
+		if (th->doing != ASC_DOING_RUN || !th->in_malloc || (l && l->holder != th->tid))
+			continue;
+		*ret_damaged = list_damage(look, l ? l->arena : -1);
+		/* one look, or two: corrupt lists under a running malloc are proof enough */
+		if (*ret_damaged && (s->looks < 2 || th->same_call))
+			return th;
+		/* without damage: others waited all the time, and none got the lock */
+		if (l && l->nwaiters && s->looks > 1 && th->same_call && !l->moved)
+			return th;
+	}
+	return NULL;
+}
+
+/* Follow the chain of holders from @p l to the one who waits for no lock. */
+static const struct asc_stuck_lock *root_of(const struct asc_stuck *s,
+					    const struct asc_stuck_lock *l)
+{
+	for (size_t i = 0; i <= s->nlocks; i++) {
+		int h = l->holder && !l->holder_gone ? asc_stuck_index(s, l->holder) : -1;
+		const struct asc_stuck_lock *next = h < 0 ? NULL : lock_of(s, h);
+
+		if (!next || next == l)
+			break;
+		l = next;
+	}
+	return l;
+}
+
+static bool is_at_rest(enum asc_doing d)
+{
+	return d == ASC_DOING_IDLE || d == ASC_DOING_DISK || d == ASC_DOING_STOP ||
+	       d == ASC_DOING_CALL;
+}
+
+/* One lock with waiters, or an arena's lock that is held. @return true if it gives the verdict */
+static bool judge_lock(const struct asc_look *look, struct asc_stuck *s,
+		       const struct asc_stuck_lock *l)
+{
+	const struct asc_stuck_thread *th = NULL;
+	bool damaged = false;
+	int h;
+
+	l = root_of(s, l);
+	h = l->holder ? asc_stuck_index(s, l->holder) : -1;
+	if (l->holder_gone && l->nwaiters && !l->moved) {
+		say_orphan(l, s);
+		return true;
+	}
+	th = find_loop(look, s, l, &damaged);
+	if (th) {
+		say_loop(look, s, l, th, damaged);
+		return true;
+	}
+	if (h >= 0 && is_at_rest(s->threads[h].doing) && !(s->looks > 1 && s->threads[h].moved) &&
+	    !(s->looks > 1 && l->moved)) {
+		say_blocked(look, s, l, &s->threads[h]);
+		return true;
+	}
+	return false;
+}
+
+static void count_doing(const struct asc_stuck *s, size_t ret[ASC_DOING_CALL + 1])
+{
+	for (size_t i = 0; i < s->nthreads; i++)
+		ret[s->threads[i].doing]++;
+}
+
+static void say_rest(const struct asc_look *look, struct asc_stuck *s)
+{
+	size_t n[ASC_DOING_CALL + 1] = { 0 };
+
+	count_doing(s, n);
+	if (n[ASC_DOING_STOP] && n[ASC_DOING_STOP] == s->nthreads) {
+		s->verdict = ASC_VERDICT_STOPPED;
+		add(s, "the whole process is stopped by a signal: SIGCONT lets it run on");
+		return;
+	}
+	if (n[ASC_DOING_DISK]) {
+		s->verdict = ASC_VERDICT_DISK;
+		add(s, "%zu thread%s in uninterruptible sleep", n[ASC_DOING_DISK],
+		    n[ASC_DOING_DISK] == 1 ? "" : "s");
+		for (size_t i = 0; i < s->nthreads; i++) {
+			if (s->threads[i].doing == ASC_DOING_DISK) {
+				add(s, ", ");
+				add_thread(look, s, s->threads[i].tid);
+				add(s, " in %s", s->threads[i].what);
+				break;
+			}
+		}
+		return;
+	}
+	s->verdict = ASC_VERDICT_IDLE;
+	add(s, "nothing is stuck: no thread waits for a lock; %zu wait for work, %zu run",
+	    n[ASC_DOING_IDLE] + n[ASC_DOING_CALL], n[ASC_DOING_RUN]);
+	if (n[ASC_DOING_UNKNOWN])
+		add(s, ", %zu unknown", n[ASC_DOING_UNKNOWN]);
+}
+
+static struct asc_error *judge(const struct asc_look *look, struct asc_stuck *s)
+{
+	const struct asc_stuck_thread *th;
+	bool damaged;
+
+	ASC_TRY(find_cycle(s));
+	if (s->ncycle && s->looks > 1) {
+		for (size_t i = 0; i < s->ncycle; i++) {
+			int k = asc_stuck_index(s, s->cycle[i]);
+
+			if (s->threads[k].moved)
+				s->ncycle = 0; /* it looked like one, but it goes on */
+		}
+	}
+	if (s->ncycle) {
+		say_cycle(look, s);
+		return NULL;
+	}
+	for (size_t i = 0; i < s->nlocks; i++) {
+		if ((s->locks[i].nwaiters || s->locks[i].kind == ASC_LOCK_ARENA) &&
+		    judge_lock(look, s, &s->locks[i]))
+			return NULL;
+	}
+	th = find_loop(look, s, NULL, &damaged);
+	if (th) {
+		say_loop(look, s, NULL, th, damaged);
+		return NULL;
+	}
+	for (size_t i = 0; i < s->nlocks; i++) {
+		if (s->locks[i].nwaiters) {
+			say_contended(s, &s->locks[i]);
+			return NULL;
+		}
+	}
+	say_rest(look, s);
+	return NULL;
+}
+
+/* One thread, but the arenas count more: the others stayed behind at a fork. */
+static bool is_fork_child(const struct asc_look *look, size_t nthreads)
+{
+	uint64_t attached = 0;
+
+	for (size_t i = 0; look->heap && i < look->heap->narenas; i++) {
+		if (look->heap->arenas[i].attached_known)
+			attached += look->heap->arenas[i].attached_threads;
+	}
+	return nthreads == 1 && attached > 1;
+}
+
+struct asc_error *asc_stuck_make(const struct asc_look *look, const struct asc_look_memo *before,
+				 struct asc_stuck **ret)
+{
+	ASC_AUTO(asc_stuck_freep) struct asc_stuck *s = calloc(1, sizeof(*s));
+	ASC_AUTO(asc_freep) enum asc_lock_kind *kinds = NULL;
+	size_t n;
+	const struct asc_thread *th = asc_target_threads(look->t, &n);
+
+	if (!s)
+		return asc_err(ASC_ENOMEM, "threads");
+	s->looks = before ? 2 : 1;
+	s->threads = calloc(n ? n : 1, sizeof(*s->threads));
+	kinds = calloc(n ? n : 1, sizeof(*kinds));
+	if (!s->threads || !kinds)
+		return asc_err(ASC_ENOMEM, "%zu threads", n);
+	for (size_t i = 0; i < n; i++) {
+		asc_stuck_classify(look, &th[i], asc_trace_of(look->traces, th[i].tid),
+				   &s->threads[i], &kinds[i]);
+		compare(look, before, &th[i], &s->threads[i]);
+	}
+	s->nthreads = n;
+	s->fork_child = is_fork_child(look, n);
+	ASC_TRY(asc_stuck_locks(look, kinds, s));
+	mark_progress(s);
+	ASC_TRY(judge(look, s));
+	*ret = asc_take(s);
+	return NULL;
+}
+
+void asc_stuck_free(struct asc_stuck *s)
+{
+	if (!s)
+		return;
+	for (size_t i = 0; i < s->nlocks; i++)
+		free(s->locks[i].waiters);
+	free(s->locks);
+	free(s->threads);
+	free(s->cycle);
+	free(s);
+}
+
+void asc_stuck_freep(struct asc_stuck **s)
+{
+	asc_stuck_free(*s);
+}
