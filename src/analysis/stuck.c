@@ -30,7 +30,7 @@ const char *asc_sure_name(enum asc_sure s)
 	return names[s];
 }
 
-const char *asc_verdict_name(enum asc_verdict v)
+const char *asc_stuck_verdict_name(enum asc_stuck_verdict v)
 {
 	static const char *const names[] = { "idle",	"busy", "unclear",  "disk_wait", "stopped",
 					     "blocked", "loop", "orphaned", "deadlock" };
@@ -242,7 +242,7 @@ static void say_cycle(const struct asc_look *look, struct asc_stuck *s)
 	enum { SHOWN = 4 };
 	int first = asc_stuck_index(s, s->cycle[0]);
 
-	s->verdict = ASC_VERDICT_DEADLOCK;
+	s->verdict = ASC_STUCK_DEADLOCK;
 	if (s->ncycle == 1) {
 		add_thread(look, s, s->cycle[0]);
 		add(s, " waits for %s, which it holds itself", s->threads[first].what);
@@ -266,7 +266,7 @@ static void say_cycle(const struct asc_look *look, struct asc_stuck *s)
 
 static void say_orphan(const struct asc_stuck_lock *l, struct asc_stuck *s)
 {
-	s->verdict = ASC_VERDICT_ORPHANED;
+	s->verdict = ASC_STUCK_ORPHANED;
 	add(s, "%s (0x%" PRIx64 ") is held by ", l->name, l->addr);
 	if (l->holder)
 		add(s, "thread %d, which is no thread of this process", (int)l->holder);
@@ -294,7 +294,7 @@ static void say_loop(const struct asc_look *look, struct asc_stuck *s,
 {
 	const struct asc_trace *trace = asc_trace_of(look->traces, th->tid);
 
-	s->verdict = ASC_VERDICT_LOOP;
+	s->verdict = ASC_STUCK_LOOP;
 	add_thread(look, s, th->tid);
 	add(s, " runs on the spot in %s%s%s%s",
 	    trace && trace->n && trace->v[0].function ? trace->v[0].function : "malloc",
@@ -308,7 +308,7 @@ static void say_loop(const struct asc_look *look, struct asc_stuck *s,
 static void say_blocked(const struct asc_look *look, struct asc_stuck *s,
 			const struct asc_stuck_lock *l, const struct asc_stuck_thread *th)
 {
-	s->verdict = ASC_VERDICT_BLOCKED;
+	s->verdict = ASC_STUCK_BLOCKED;
 	add(s, "%s (0x%" PRIx64 ") is held by ", l->name, l->addr);
 	add_thread(look, s, th->tid);
 	if (th->doing == ASC_DOING_STOP)
@@ -325,7 +325,7 @@ static void say_contended(struct asc_stuck *s, const struct asc_stuck_lock *l)
 {
 	bool moves = l->moved && s->looks > 1;
 
-	s->verdict = moves ? ASC_VERDICT_BUSY : ASC_VERDICT_UNCLEAR;
+	s->verdict = moves ? ASC_STUCK_BUSY : ASC_STUCK_UNCLEAR;
 	add(s, "%s (0x%" PRIx64 ") is contended", l->name, l->addr);
 	add_waiters(s, l);
 	if (moves)
@@ -419,12 +419,12 @@ static void say_rest(const struct asc_look *look, struct asc_stuck *s)
 
 	count_doing(s, n);
 	if (n[ASC_DOING_STOP] && n[ASC_DOING_STOP] == s->nthreads) {
-		s->verdict = ASC_VERDICT_STOPPED;
+		s->verdict = ASC_STUCK_STOPPED;
 		add(s, "the whole process is stopped by a signal: SIGCONT lets it run on");
 		return;
 	}
 	if (n[ASC_DOING_DISK]) {
-		s->verdict = ASC_VERDICT_DISK;
+		s->verdict = ASC_STUCK_DISK;
 		add(s, "%zu thread%s in uninterruptible sleep", n[ASC_DOING_DISK],
 		    n[ASC_DOING_DISK] == 1 ? "" : "s");
 		for (size_t i = 0; i < s->nthreads; i++) {
@@ -437,7 +437,7 @@ static void say_rest(const struct asc_look *look, struct asc_stuck *s)
 		}
 		return;
 	}
-	s->verdict = ASC_VERDICT_IDLE;
+	s->verdict = ASC_STUCK_IDLE;
 	add(s, "nothing is stuck: no thread waits for a lock; %zu wait for work, %zu run",
 	    n[ASC_DOING_IDLE] + n[ASC_DOING_CALL], n[ASC_DOING_RUN]);
 	if (n[ASC_DOING_UNKNOWN])

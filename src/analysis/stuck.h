@@ -68,21 +68,21 @@ struct asc_stuck_lock {
 	bool moved; /* waiters or holder changed between the looks */
 };
 
-enum asc_verdict {
-	ASC_VERDICT_IDLE,     /* nothing is stuck */
-	ASC_VERDICT_BUSY,     /* contended, but it moves */
-	ASC_VERDICT_UNCLEAR,  /* one look cannot tell */
-	ASC_VERDICT_DISK,     /* threads in uninterruptible sleep */
-	ASC_VERDICT_STOPPED,  /* the process is stopped by a signal */
-	ASC_VERDICT_BLOCKED,  /* behind a holder that sleeps */
-	ASC_VERDICT_LOOP,     /* behind a holder that runs on the spot */
-	ASC_VERDICT_ORPHANED, /* the holder is no thread of this process */
-	ASC_VERDICT_DEADLOCK,
+enum asc_stuck_verdict {
+	ASC_STUCK_IDLE,	    /* nothing is stuck */
+	ASC_STUCK_BUSY,	    /* contended, but it moves */
+	ASC_STUCK_UNCLEAR,  /* one look cannot tell */
+	ASC_STUCK_DISK,	    /* threads in uninterruptible sleep */
+	ASC_STUCK_STOPPED,  /* the process is stopped by a signal */
+	ASC_STUCK_BLOCKED,  /* behind a holder that sleeps */
+	ASC_STUCK_LOOP,	    /* behind a holder that runs on the spot */
+	ASC_STUCK_ORPHANED, /* the holder is no thread of this process */
+	ASC_STUCK_DEADLOCK,
 };
-const char *asc_verdict_name(enum asc_verdict v); /* "idle", "busy" ... */
+const char *asc_stuck_verdict_name(enum asc_stuck_verdict v); /* "idle", "busy" ... */
 
 struct asc_stuck {
-	enum asc_verdict verdict;
+	enum asc_stuck_verdict verdict;
 	char summary[512]; /* one line */
 	unsigned looks;
 	struct asc_stuck_thread *threads; /* in the order of the last look */
