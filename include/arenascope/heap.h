@@ -194,6 +194,15 @@ struct asc_finding {
 	char *message;	  /**< owned: what is wrong, what it means */
 };
 
+/** What a code means; `check` and the manual print it. */
+struct asc_finding_code {
+	const char *code;
+	enum asc_severity severity; /**< unless an operation under way may explain it */
+	const char *meaning;
+};
+/** Every code there is, in order. */
+ASC_API const struct asc_finding_code *asc_finding_codes(size_t *ret_n);
+
 /** mp_, as found. */
 struct asc_params {
 	uint64_t trim_threshold, top_pad, mmap_threshold, arena_test, arena_max;

@@ -30,4 +30,7 @@ const struct asc_arch asc_arch_aarch64 = {
 	.nr_futex = 98,
 	.nr_rt_sigreturn = 139,
 	.nr_restart = 128,
+	.nr_mmap = 222,
+	.nr_munmap = 215,
+	.nr_mremap = 216,
 };

@@ -39,6 +39,7 @@ struct asc_arch {
 	const uint8_t *sigreturn_code;
 	uint8_t sigreturn_len;
 	int64_t nr_futex, nr_rt_sigreturn, nr_restart;
+	int64_t nr_mmap, nr_munmap, nr_mremap; /* as malloc calls them */
 };
 
 /* By name ("x86_64", "le32" ...), or by ELF header; NULL if unknown. */

@@ -30,4 +30,7 @@ const struct asc_arch asc_arch_i386 = {
 	.nr_futex = 240,
 	.nr_rt_sigreturn = 173,
 	.nr_restart = 0,
+	.nr_mmap = 192,
+	.nr_munmap = 91,
+	.nr_mremap = 163,
 };

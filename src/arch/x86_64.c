@@ -34,6 +34,9 @@ const struct asc_arch asc_arch_x86_64 = {
 	.nr_futex = 202,
 	.nr_rt_sigreturn = 15,
 	.nr_restart = 219,
+	.nr_mmap = 9,
+	.nr_munmap = 11,
+	.nr_mremap = 25,
 };
 
 #ifdef __x86_64__

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Members of the free lists by address. Radix sort in place, most significant byte first: there may
+ * be millions, and the lists' order is nearly random. Equal and overlapping ones are damage.
+ */
+#include <inttypes.h>
+
+#include "base/cleanup.h"
+#include "base/num.h"
+#include "glibc/model.h"
+
+enum { RADIX = 256, SMALL = 48 };
+
+static void insertion(struct asc_extent *v, size_t n)
+{
+	for (size_t i = 1; i < n; i++) {
+		struct asc_extent e = v[i];
+		size_t j = i;
+
+		for (; j && v[j - 1].addr > e.addr; j--)
+			v[j] = v[j - 1];
+		v[j] = e;
+	}
+}
+
+/* @p shift: of the byte that is sorted by; the bytes above it are equal. Depth is at most 8. */
+static void radix(struct asc_extent *v, size_t n, unsigned shift)
+{
+	size_t count[RADIX] = { 0 }, next[RADIX], end[RADIX], at = 0;
+
+	for (size_t i = 0; i < n; i++)
+		count[v[i].addr >> shift & 0xff]++;
+	for (size_t b = 0; b < RADIX; b++) {
+		next[b] = at;
+		at += count[b];
+		end[b] = at;
+	}
+	for (size_t b = 0; b < RADIX; b++) {
+		while (next[b] < end[b]) {
+			struct asc_extent e = v[next[b]];
+			size_t to = e.addr >> shift & 0xff;
+
+			while (to != b) {
+				struct asc_extent other = v[next[to]];
+
+				v[next[to]++] = e;
+				e = other;
+				to = e.addr >> shift & 0xff;
+			}
+			v[next[b]++] = e;
+		}
+	}
+	for (size_t b = 0; b < RADIX && shift; b++) {
+		size_t from = end[b] - count[b];
+
+		if (count[b] > SMALL)
+			radix(v + from, count[b], shift - 8);
+		else if (count[b] > 1)
+			insertion(v + from, count[b]);
+	}
+}
+
+void asc_extents_sort(struct asc_extent *v, size_t n)
+{
+	uint64_t differ = 0;
+	bool sorted = true;
+	unsigned shift = 0;
+
+	for (size_t i = 1; i < n; i++) {
+		differ |= v[i].addr ^ v[0].addr;
+		sorted = sorted && v[i - 1].addr <= v[i].addr;
+	}
+	if (sorted)
+		return;
+	if (n <= SMALL) {
+		insertion(v, n);
+		return;
+	}
+	while (shift < 56 && differ >> (shift + 8))
+		shift += 8;
+	radix(v, n, shift);
+}
+
+struct asc_error *asc_member_push(struct asc_model *m, size_t arena, asc_addr addr, uint64_t size,
+				  enum asc_state state)
+{
+	struct asc_error *err =
+		asc_vec_push(&m->work[arena].members, asc_extent_make(addr, size, state));
+
+	if (err)
+		return err;
+	return asc_model_account(m, sizeof(struct asc_extent));
+}
+
+static bool binned(enum asc_state s)
+{
+	return s == ASC_UNSORTED || s == ASC_SMALL || s == ASC_LARGE;
+}
+
+static struct asc_error *twice(struct asc_model *m, size_t arena, const struct asc_extent *a,
+			       const struct asc_extent *b)
+{
+	enum asc_state s = asc_extent_state(a), u = asc_extent_state(b);
+	struct asc_at at = { .arena = (int)arena, .addr = a->addr };
+
+	if (s == ASC_TCACHE && u == ASC_TCACHE)
+		return asc_model_find(m, "C-TCACHE-TWICE", at,
+				      "the chunk is twice in tcaches: it was freed twice, perhaps by two threads");
+	if (binned(s) && binned(u))
+		return asc_model_find(m, "C-BIN-TWICE", at, "the chunk is in two bins");
+	return asc_model_find(m, "C-TWICE", at, "the chunk is free twice: %s and %s; a double free",
+			      asc_state_name(s), asc_state_name(u));
+}
+
+struct asc_error *asc_members_settle(struct asc_model *m, size_t arena)
+{
+	asc_extent_vec *v = &m->work[arena].members;
+	size_t kept = 0;
+
+	asc_extents_sort(v->data, v->len);
+	for (size_t i = 0; i < v->len; i++) {
+		struct asc_extent *last = kept ? &v->data[kept - 1] : NULL, e = v->data[i];
+
+		if (last && e.addr == last->addr) {
+			ASC_TRY(twice(m, arena, last, &e));
+			continue;
+		}
+		if (last && e.addr < last->addr + asc_extent_size(last)) {
+			uint64_t room = e.addr - last->addr;
+
+			ASC_TRY(asc_model_find(
+				m, "C-OVERLAP", (struct asc_at){ .arena = (int)arena, .addr = last->addr },
+				"free chunk of %" PRIu64
+				" bytes reaches over the free chunk at 0x%" PRIx64
+				": one of the two sizes is damaged",
+				asc_extent_size(last), e.addr));
+			*last = asc_extent_make(last->addr, room, asc_extent_state(last));
+		}
+		v->data[kept++] = e;
+	}
+	v->len = kept;
+	return NULL;
+}

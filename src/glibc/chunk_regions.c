@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Each arena's chunks laid over its regions: top and fenceposts, the walks, the sums. */
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "base/cleanup.h"
+#include "base/num.h"
+#include "glibc/walk.h"
+
+static struct asc_error *push_top(struct asc_model *m, size_t arena, const struct asc_region *r)
+{
+	const struct asc_arena *a = &m->h->arenas[arena];
+	uint64_t raw, room = r->end - a->top;
+	struct asc_at at = { .arena = (int)arena, .addr = a->top };
+
+	if (!asc_chunk_aligned(m, a->top))
+		return asc_model_find(m, "C-TOP", at, "the top pointer is not aligned");
+	if (!asc_model_word(m, a->top + m->l->word, &raw))
+		return asc_model_find(m, "C-TOP", at, "the top chunk is not readable");
+	if (!(raw & 1) || (raw & ~(uint64_t)7) != room || room < m->l->minsize)
+		ASC_TRY(asc_model_find(m, "C-TOP", at,
+				       "\"corrupted top size\": the size field is 0x%" PRIx64
+				       ", to the end of the heap it is 0x%" PRIx64,
+				       raw, room));
+	return asc_member_push(m, arena, a->top, room, ASC_TOP);
+}
+
+/* A heap that was full ends with a header of size 0, mostly with one of size HDR before it. */
+static struct asc_error *push_fence(struct asc_model *m, size_t arena, const struct asc_region *r)
+{
+	const struct asc_layout *l = m->l;
+	asc_addr q = r->end - (l->minsize - l->hdr), f;
+	uint64_t raw;
+
+	for (unsigned slack = 0; slack < l->malloc_alignment; slack += l->hdr, q -= l->hdr) {
+		if (!asc_model_word(m, q + l->word, &raw) || (raw & ~(uint64_t)7))
+			continue;
+		f = q - l->hdr;
+		if (asc_chunk_aligned(m, f) && asc_model_word(m, f + l->word, &raw) &&
+		    (raw & ~(uint64_t)7) == l->hdr)
+			ASC_TRY(asc_member_push(m, arena, f, l->hdr, ASC_FENCE));
+		else if (!asc_chunk_aligned(m, q))
+			continue;
+		return asc_member_push(m, arena, q, r->end - q, ASC_FENCE);
+	}
+	return asc_model_find(m, "C-FENCE", (struct asc_at){ .arena = (int)arena, .addr = r->end - (l->minsize - l->hdr) },
+			      "the fencepost at the end of a full heap was overwritten");
+}
+
+struct asc_error *asc_tops_push(struct asc_model *m, size_t arena)
+{
+	const struct asc_arena *a = &m->h->arenas[arena];
+	bool have_top = false;
+
+	for (size_t i = 0; i < a->nregions; i++) {
+		const struct asc_region *r = &a->regions[i];
+
+		if (r->has_top && !have_top) {
+			have_top = true;
+			/* in pieces the region is only a zone: top's own size is all there is */
+			if (m->work[arena].pieces)
+				ASC_TRY(asc_member_push(m, arena, a->top,
+							asc_min(a->top_size, r->end - a->top), ASC_TOP));
+			else
+				ASC_TRY(push_top(m, arena, r));
+		} else if (r->heap_info) {
+			ASC_TRY(push_fence(m, arena, r));
+		}
+	}
+	if (a->nregions && !have_top)
+		return asc_model_find(m, "C-TOP", (struct asc_at){ .arena = (int)arena, .addr = a->top },
+				      "top is in no heap of the arena");
+	return NULL;
+}
+
+/* First member at or behind @p addr. */
+static size_t seek(const asc_extent_vec *v, asc_addr addr)
+{
+	size_t lo = 0, hi = v->len;
+
+	while (lo < hi) {
+		size_t mid = lo + (hi - lo) / 2;
+
+		if (v->data[mid].addr < addr)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo;
+}
+
+#define shrink(v)                                                                                  \
+	do {                                                                                       \
+		void *shrink_p_ = (v)->len ? realloc((v)->data, (v)->len * sizeof(*(v)->data)) : NULL; \
+		if (shrink_p_)                                                                     \
+			(v)->data = shrink_p_;                                                     \
+	} while (0)
+
+static void keep_tables(struct asc_walk *w, struct asc_region *r)
+{
+	shrink(&w->chunks);
+	r->chunks = asc_take(w->chunks.data);
+	r->nchunks = w->chunks.len;
+	r->spans = asc_take(w->spans.data);
+	r->nspans = w->spans.len;
+	r->index = asc_take(w->index.data);
+	r->nindex = w->index.len;
+	w->chunks.len = w->spans.len = w->index.len = 0;
+}
+
+static struct asc_error *walk_region(struct asc_model *m, size_t arena, struct asc_region *r,
+				     asc_extent_vec *unlisted)
+{
+	struct asc_arena *a = &m->h->arenas[arena];
+	const asc_extent_vec *v = &m->work[arena].members;
+	struct asc_walk w = { .m = m, .arena = arena, .region = r, .keep = true };
+	struct asc_error *err;
+
+	w.p = r->first;
+	w.end = r->end;
+	w.member = v->data + seek(v, r->first);
+	w.member_end = v->data + seek(v, r->end);
+	err = asc_walk(&w);
+	for (size_t i = 0; i < w.unlisted.len && !err; i++)
+		err = asc_vec_push(unlisted, w.unlisted.data[i]);
+	if (!err) {
+		r->unwalked = w.unwalked;
+		a->foreign_bytes += w.foreign;
+		a->counts[ASC_INUSE] += w.counts[ASC_INUSE];
+		a->bytes[ASC_INUSE] += w.bytes[ASC_INUSE];
+		keep_tables(&w, r);
+	}
+	asc_walk_deinit(&w);
+	return err;
+}
+
+struct asc_error *asc_arena_walk(struct asc_model *m, size_t arena)
+{
+	struct asc_arena *a = &m->h->arenas[arena];
+	asc_extent_vec more = { 0 };
+	struct asc_error *err = NULL;
+
+	for (size_t i = 0; i < a->nregions && !err; i++)
+		err = walk_region(m, arena, &a->regions[i], &more);
+	for (size_t i = 0; i < more.len && !err; i++)
+		err = asc_member_push(m, arena, more.data[i].addr, asc_extent_size(&more.data[i]),
+				      asc_extent_state(&more.data[i]));
+	if (more.len && !err)
+		asc_extents_sort(m->work[arena].members.data, m->work[arena].members.len);
+	a->in_use_known = true;
+	asc_vec_free(&more);
+	return err;
+}
+
+struct asc_error *asc_arena_finish(struct asc_model *m, size_t arena)
+{
+	struct asc_arena *a = &m->h->arenas[arena];
+	asc_extent_vec *v = &m->work[arena].members;
+	uint64_t covered = 0;
+
+	shrink(v);
+	a->extents = asc_take(v->data);
+	a->nextents = v->len;
+	*v = (asc_extent_vec){ a->extents, a->nextents, a->nextents };
+	for (size_t i = 0; i < a->nregions; i++) {
+		struct asc_region *r = &a->regions[i];
+		size_t from = seek(v, r->first);
+
+		r->extents = a->extents + from;
+		r->nextents = seek(v, r->end) - from;
+		a->header_bytes += r->first - r->start;
+		a->unwalked_bytes += r->unwalked;
+		covered += r->end - r->start;
+	}
+	for (size_t i = 0; i < v->len; i++) {
+		a->counts[asc_extent_state(&v->data[i])]++;
+		a->bytes[asc_extent_state(&v->data[i])] += asc_extent_size(&v->data[i]);
+	}
+	v->data = NULL;
+	v->len = v->cap = 0;
+	if (covered >= a->system_mem)
+		return NULL;
+	a->unwalked_bytes += a->system_mem - covered;
+	m->h->complete = false;
+	return asc_model_find(m, "S-EXTENT", (struct asc_at){ .arena = (int)arena, .addr = a->addr, .unwalked = a->system_mem - covered },
+			      "system_mem is %" PRIu64 " bytes, but only %" PRIu64 " bytes of heap were found",
+			      a->system_mem, covered);
+}

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* A direct-mapped cache of pages: free lists jump about, but come back to the same pages. */
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "base/num.h"
+#include "glibc/model.h"
+
+struct asc_error *asc_cache_init(struct asc_cache *c)
+{
+	c->tags = calloc(ASC_CACHE_SLOTS, sizeof(*c->tags));
+	c->valid = calloc(ASC_CACHE_SLOTS, sizeof(*c->valid));
+	c->pages = malloc((size_t)ASC_CACHE_SLOTS * ASC_CACHE_PAGE);
+	if (!c->tags || !c->valid || !c->pages)
+		return asc_err(ASC_ENOMEM, "page cache");
+	return NULL;
+}
+
+void asc_cache_deinit(struct asc_cache *c)
+{
+	free(c->tags);
+	free(c->valid);
+	free(c->pages);
+	*c = (struct asc_cache){ 0 };
+}
+
+/* The page at @p page and how much of it is readable. */
+static const uint8_t *cached(struct asc_model *m, asc_addr page, size_t *ret_valid)
+{
+	struct asc_cache *c = &m->cache;
+	uint64_t nr = page / ASC_CACHE_PAGE;
+	size_t slot = (size_t)((nr ^ nr >> 11 ^ nr >> 22) % ASC_CACHE_SLOTS);
+	uint8_t *bytes = c->pages + slot * ASC_CACHE_PAGE;
+
+	if (c->tags[slot] != (page | 1)) {
+		c->valid[slot] = (uint16_t)asc_read_some(m->t, page, bytes, ASC_CACHE_PAGE);
+		c->tags[slot] = page | 1;
+	}
+	*ret_valid = c->valid[slot];
+	return bytes;
+}
+
+bool asc_model_get(struct asc_model *m, asc_addr addr, void *buf, size_t len)
+{
+	uint8_t *out = buf;
+
+	while (len) {
+		size_t off = (size_t)(addr % ASC_CACHE_PAGE), valid;
+		size_t n = (size_t)asc_min(len, ASC_CACHE_PAGE - off);
+		const uint8_t *page = cached(m, addr - off, &valid);
+
+		if (off + n > valid)
+			return false;
+		memcpy(out, page + off, n);
+		out += n;
+		len -= n;
+		if (!asc_add(addr, n, &addr) && len)
+			return false;
+	}
+	return true;
+}
+
+bool asc_model_uint(struct asc_model *m, asc_addr addr, size_t size, uint64_t *ret)
+{
+	uint8_t b[8];
+
+	if (size > sizeof(b) || !asc_model_get(m, addr, b, size))
+		return false;
+	*ret = asc_uint_at(m->t, b, size);
+	return true;
+}
+
+bool asc_model_word(struct asc_model *m, asc_addr addr, uint64_t *ret)
+{
+	uint8_t b[8];
+
+	if (!asc_model_get(m, addr, b, m->l->word))
+		return false;
+	*ret = asc_word_at(m->t, b);
+	return true;
+}
+
+bool asc_model_words(struct asc_model *m, asc_addr addr, uint64_t *ret, size_t n)
+{
+	uint8_t b[8 * 8];
+
+	if (n > 8 || !asc_model_get(m, addr, b, n * m->l->word))
+		return false;
+	for (size_t i = 0; i < n; i++)
+		ret[i] = asc_word_at(m->t, b + i * m->l->word);
+	return true;
+}
+
+bool asc_model_field(struct asc_model *m, asc_addr base, struct asc_field f, uint64_t *ret)
+{
+	asc_addr at;
+
+	return f.present && asc_add(base, f.off, &at) && asc_model_uint(m, at, f.size, ret);
+}
+
+struct asc_error *asc_field_u64(struct asc_target *t, asc_addr base, struct asc_field f,
+				uint64_t *ret)
+{
+	asc_addr at;
+
+	if (!f.present)
+		return asc_err(ASC_EBUG, "a member that this libc does not have");
+	if (!asc_add(base, f.off, &at))
+		return asc_err(ASC_EFAULT, "0x%" PRIx64 "+%u", base, f.off);
+	return asc_read_uint(t, at, f.size, ret);
+}
+
+struct asc_error *asc_model_account(struct asc_model *m, uint64_t bytes)
+{
+	struct asc_error *err;
+
+	m->memory += bytes;
+	if (!m->memory_max || m->memory <= m->memory_max)
+		return NULL;
+	err = asc_err(ASC_ENOMEM, "the heap's tables take more than %" PRIu64 " bytes", m->memory_max);
+	return asc_err_try(err, "allow more with --max-memory=BYTES");
+}
+
+struct asc_error *asc_model_progress(struct asc_model *m, uint64_t bytes)
+{
+	m->done += bytes;
+	if (m->opts->progress && !m->opts->progress(m->opts->progress_arg, m->done, m->total))
+		return asc_err(ASC_EINTR, "interrupted");
+	return NULL;
+}

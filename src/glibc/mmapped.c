@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Chunks with a mapping of their own are in no list. Their headers stand at page starts of anonymous
+ * memory; mp_ says how many there are and how large together. Most begin a mapping or follow another
+ * one, so these are tried first; only if the sums do not agree is every page looked at.
+ */
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "arch/arch.h"
+#include "base/cleanup.h"
+#include "base/num.h"
+#include "glibc/model.h"
+
+enum { BATCH = 512 };
+
+struct hunt {
+	struct asc_model *m;
+	uint64_t want, want_bytes;
+	ASC_VEC(struct asc_mmapped) found;
+	uint64_t bytes;
+};
+
+/* Anonymous memory without a hole. */
+struct span {
+	asc_addr start, end;
+};
+typedef ASC_VEC(struct span) span_vec;
+
+static struct asc_error *spans(struct asc_model *m, span_vec *ret)
+{
+	const struct asc_maps *maps = asc_target_maps(m->t);
+
+	for (size_t i = 0; i < maps->n; i++) {
+		const struct asc_map *map = &maps->v[i];
+		struct span *last = ret->len ? &ret->data[ret->len - 1] : NULL;
+		struct span s = { map->start, map->end };
+
+		if (!asc_map_anonymous(map))
+			continue;
+		if (last && last->end == map->start)
+			last->end = map->end;
+		else
+			ASC_TRY(asc_vec_push(ret, s));
+	}
+	return NULL;
+}
+
+/* Does the header in @p b (of the first possible chunk behind the page start @p a) say so? */
+static bool header(const struct hunt *h, asc_addr a, asc_addr end, const uint8_t *b,
+		   struct asc_mmapped *ret)
+{
+	const struct asc_layout *l = h->m->l;
+	uint64_t prev = asc_word_at(h->m->t, b), size = asc_word_at(h->m->t, b + l->word), total;
+	asc_addr chunk = asc_first_chunk(l, a);
+	bool huge = l->mmap_hdr_excluded && prev & 1;
+
+	if (l->mmap_hdr_excluded)
+		prev &= ~(uint64_t)1;
+	if (prev != chunk - a || (size & 7) != 2)
+		return false;
+	size &= ~(uint64_t)7;
+	if (size < l->minsize || !asc_add(prev, size, &total) ||
+	    !asc_add(total, l->mmap_hdr_excluded ? l->hdr : 0, &total))
+		return false;
+	if (total % h->m->h->page_size || total > end - a || total > h->want_bytes)
+		return false;
+	*ret = (struct asc_mmapped){ a, total, chunk, size, huge };
+	return true;
+}
+
+/* memalign leaves the header at the start as it was; the real one lies behind it. */
+static void find_aligned(struct hunt *h, struct asc_mmapped *c)
+{
+	struct asc_model *m = h->m;
+	const struct asc_layout *l = m->l;
+
+	for (uint64_t align = 2u * l->malloc_alignment; align <= m->h->page_size; align *= 2) {
+		asc_addr q = asc_align_up(c->start + l->hdr, align) - l->hdr;
+		uint64_t word[2], off = q - c->start, size = c->total - off;
+
+		if (q <= c->chunk || off >= c->total)
+			continue;
+		if (l->mmap_hdr_excluded)
+			size -= l->hdr;
+		if (!asc_model_words(m, q, word, 2))
+			return;
+		if ((l->mmap_hdr_excluded ? word[0] & ~(uint64_t)1 : word[0]) == off &&
+		    word[1] == (size | 2)) {
+			c->chunk = q;
+			c->size = size;
+			return;
+		}
+	}
+}
+
+static struct asc_error *record(struct hunt *h, struct asc_mmapped c)
+{
+	find_aligned(h, &c);
+	h->bytes += c.total;
+	ASC_TRY(asc_vec_push(&h->found, c));
+	return asc_model_account(h->m, sizeof(c));
+}
+
+static bool enough(const struct hunt *h)
+{
+	uint64_t over = h->want_bytes - h->bytes;
+
+	if (h->found.len != h->want || h->bytes > h->want_bytes)
+		return false;
+	/* from 2.43 on every mremap leaves mmapped_mem a header too large */
+	return !over || (h->m->l->mmap_hdr_excluded && over % h->m->l->hdr == 0);
+}
+
+/* Chunks one behind the other from @p a on. @return in *ret_end where they end */
+static struct asc_error *chain(struct hunt *h, asc_addr a, asc_addr end, asc_addr *ret_end)
+{
+	struct asc_mmapped c;
+	uint8_t b[16];
+
+	while (a < end && asc_model_get(h->m, asc_first_chunk(h->m->l, a), b, 2u * h->m->l->word) &&
+	       header(h, a, end, b, &c)) {
+		ASC_TRY(record(h, c));
+		a += c.total;
+	}
+	*ret_end = a;
+	return NULL;
+}
+
+/* Skip to the next page that can hold a header: not in a region, not absent. */
+static asc_addr next_page(const struct hunt *h, asc_addr a, asc_addr end)
+{
+	const struct asc_model *m = h->m;
+
+	while (a < end) {
+		const struct asc_region_ref *r = asc_region_at(m, a);
+		size_t i;
+
+		if (r && r->arena != 0) {
+			a = r->start + m->heap_max;
+			continue;
+		}
+		if (r && !m->work[0].pieces) {
+			a = asc_align_up(r->end, m->h->page_size);
+			continue;
+		}
+		if (!m->res || m->res->source == ASC_RESIDENCY_UNKNOWN)
+			return a;
+		i = asc_residency_seek(m->res, a);
+		if (i == m->res->n)
+			return end;
+		return asc_max(a, m->res->v[i].start);
+	}
+	return end;
+}
+
+static struct asc_error *every_page(struct hunt *h, const struct span *s, struct asc_iov *iov,
+				    uint8_t *bytes)
+{
+	struct asc_model *m = h->m;
+	size_t width = 2u * m->l->word;
+	asc_addr a = next_page(h, s->start, s->end), behind;
+
+	while (a < s->end && !enough(h)) {
+		size_t n = 0;
+
+		for (asc_addr p = a; n < BATCH && p < s->end; n++) {
+			iov[n] = (struct asc_iov){ asc_first_chunk(m->l, p), bytes + n * width, width, 0 };
+			p = next_page(h, p + m->h->page_size, s->end);
+		}
+		ASC_TRY(asc_read_bulk(m->t, iov, n));
+		behind = a;
+		for (size_t i = 0; i < n; i++) {
+			asc_addr p = iov[i].addr & ~(m->h->page_size - 1);
+			struct asc_mmapped c;
+
+			a = p + m->h->page_size;
+			if (p < behind || iov[i].got < width || !header(h, p, s->end, iov[i].buf, &c))
+				continue;
+			ASC_TRY(chain(h, p, s->end, &behind));
+		}
+		a = next_page(h, asc_max(a, behind), s->end);
+	}
+	return NULL;
+}
+
+static struct asc_error *hunt_pages(struct hunt *h, const span_vec *v)
+{
+	ASC_AUTO(asc_freep) struct asc_iov *iov = calloc(BATCH, sizeof(*iov));
+	ASC_AUTO(asc_freep) uint8_t *bytes = malloc(BATCH * 16);
+
+	if (!iov || !bytes)
+		return asc_err(ASC_ENOMEM, "search for mmapped chunks");
+	h->found.len = 0;
+	h->bytes = 0;
+	for (size_t i = 0; i < v->len && !enough(h); i++)
+		ASC_TRY(every_page(h, &v->data[i], iov, bytes));
+	return NULL;
+}
+
+static struct asc_error *hunt_starts(struct hunt *h, const span_vec *v)
+{
+	const struct asc_maps *maps = asc_target_maps(h->m->t);
+	asc_addr behind = 0;
+
+	for (size_t i = 0, j = 0; i < maps->n; i++) {
+		asc_addr start = maps->v[i].start;
+
+		while (j < v->len && v->data[j].end <= start)
+			j++;
+		if (j == v->len)
+			break;
+		if (start < behind || start < v->data[j].start ||
+		    next_page(h, start, v->data[j].end) != start)
+			continue;
+		ASC_TRY(chain(h, start, v->data[j].end, &behind));
+	}
+	return NULL;
+}
+
+/* Is a thread in the middle of mapping or unmapping? Then the counters are behind. */
+static bool in_flight(const struct asc_model *m)
+{
+	const struct asc_arch *arch = asc_target_arch(m->t);
+	const struct asc_thread *threads;
+	size_t n;
+
+	threads = asc_target_threads(m->t, &n);
+	for (size_t i = 0; i < n; i++) {
+		int64_t nr = threads[i].syscall_nr;
+
+		if (asc_thread_in_libc(m, &threads[i]))
+			return true;
+		if (nr > 0 && (nr == arch->nr_mmap || nr == arch->nr_munmap || nr == arch->nr_mremap))
+			return true;
+	}
+	return false;
+}
+
+static int by_start(const void *a, const void *b)
+{
+	const struct asc_mmapped *x = a, *y = b;
+
+	return (x->start > y->start) - (x->start < y->start);
+}
+
+static struct asc_error *reconcile(struct hunt *h)
+{
+	struct asc_model *m = h->m;
+	bool moving;
+
+	m->h->mmapped_complete = enough(h);
+	if (m->h->mmapped_complete)
+		return NULL;
+	moving = in_flight(m);
+	if (!moving)
+		m->h->complete = false;
+	return asc_model_find(m, "S-MMAPPED",
+			      (struct asc_at){ .arena = -1, .addr = m->lib->mp, .transient = moving },
+			      "mp_ counts %" PRIu64 " mmapped chunks of %" PRIu64
+			      " bytes; %zu of %" PRIu64 " bytes were found",
+			      h->want, h->want_bytes, h->found.len, h->bytes);
+}
+
+struct asc_error *asc_mmapped_read(struct asc_model *m)
+{
+	struct hunt h = { .m = m,
+			  .want = m->h->params.n_mmaps,
+			  .want_bytes = m->h->params.mmapped_mem };
+	span_vec v = { 0 };
+	struct asc_error *err = NULL;
+
+	if (h.want)
+		err = spans(m, &v);
+	if (!err && h.want)
+		err = hunt_starts(&h, &v);
+	if (!err && h.want && !enough(&h))
+		err = hunt_pages(&h, &v);
+	asc_vec_free(&v);
+	if (h.found.len)
+		qsort(h.found.data, h.found.len, sizeof(*h.found.data), by_start);
+	m->h->mmapped = h.found.data;
+	m->h->nmmapped = h.found.len;
+	m->h->mmapped_bytes = h.bytes;
+	return err ? err : reconcile(&h);
+}

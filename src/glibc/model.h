@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Inside asc_heap_read(): what its files share. Order of work: arena ring and headers, heaps and
+ * regions, tcaches, free lists, then each arena's members sorted by address, laid over its regions
+ * and, for a walk, merged with the chunks themselves.
+ */
+#ifndef ASC_GLIBC_MODEL_H
+#define ASC_GLIBC_MODEL_H
+
+#include "base/vec.h"
+#include "glibc/heap.h"
+
+/* ---- heap_cache.c: list nodes are read at random addresses, a page at a time ---- */
+
+enum { ASC_CACHE_PAGE = 4096, ASC_CACHE_SLOTS = 2048 };
+
+struct asc_cache {
+	asc_addr *tags;	 /* page address | 1; 0: empty */
+	uint16_t *valid; /* readable bytes from the page's start */
+	uint8_t *pages;
+};
+
+/* A region, by address, of any arena. */
+struct asc_region_ref {
+	asc_addr start, end;
+	size_t arena, region;
+};
+
+typedef ASC_VEC(struct asc_extent) asc_extent_vec;
+
+/* What is collected for an arena besides its public part. */
+struct asc_arena_work {
+	asc_extent_vec members; /* free, top and fence chunks found by lists and headers */
+	bool lists_broken;	/* a list was not followed to its end */
+	bool pieces;		/* main arena of unknown extent: regions are zones until walked */
+};
+
+struct asc_model {
+	struct asc_target *t;
+	const struct asc_libc *lib;
+	const struct asc_layout *l;
+	const struct asc_residency *res;
+	const struct asc_heap_opts *opts;
+	struct asc_heap *h;
+	struct asc_arena_work *work; /* of h->arenas */
+	size_t nwork;
+	struct asc_cache cache;
+	ASC_VEC(struct asc_region_ref) refs;
+	ASC_VEC(struct asc_finding) findings;
+	size_t findings_max;
+	uint64_t heap_max;   /* alignment and room of a heap_info */
+	uint64_t align_mask; /* of chunks */
+	uint64_t chunk_phase; /* chunk addresses are this modulo the alignment */
+	uint64_t memory, memory_max; /* bytes of the tables */
+	uint64_t done, total;	     /* progress in bytes of regions */
+	bool native;		     /* words as the host's: 64-bit little-endian */
+	uint8_t *window;
+};
+
+/* Window of the chunk walk: small enough to stay in the second-level cache. */
+enum { ASC_WALK_WINDOW = 256 * 1024 };
+
+/* ---- heap.c ---- */
+
+/* Arena headers and regions. Close it in any case. */
+ASC_MUST struct asc_error *asc_model_open(struct asc_model *m);
+void asc_model_close(struct asc_model *m);
+
+/* ---- heap_cache.c ---- */
+
+ASC_MUST struct asc_error *asc_cache_init(struct asc_cache *c);
+void asc_cache_deinit(struct asc_cache *c);
+/* Copy @p len bytes; false if any of them is not readable. */
+bool asc_model_get(struct asc_model *m, asc_addr addr, void *buf, size_t len);
+bool asc_model_word(struct asc_model *m, asc_addr addr, uint64_t *ret);
+bool asc_model_uint(struct asc_model *m, asc_addr addr, size_t size, uint64_t *ret);
+/* @p n words from @p addr. */
+bool asc_model_words(struct asc_model *m, asc_addr addr, uint64_t *ret, size_t n);
+/* A member of a struct; false if it is absent or not readable. */
+bool asc_model_field(struct asc_model *m, asc_addr base, struct asc_field f, uint64_t *ret);
+
+/* Count @p bytes of tables; ASC_ENOMEM naming --max-memory beyond the bound. */
+ASC_MUST struct asc_error *asc_model_account(struct asc_model *m, uint64_t bytes);
+/* Progress; ASC_EINTR when the caller wants it to end. */
+ASC_MUST struct asc_error *asc_model_progress(struct asc_model *m, uint64_t bytes);
+
+/* ---- check.c ---- */
+
+struct asc_at {
+	int arena; /* -1: none */
+	asc_addr addr, prev;
+	uint64_t unwalked;
+	bool transient; /* what is wrong may be a thread between two stores */
+	bool hard;	/* never to be explained by an operation under way */
+};
+/* Add a finding of the table in asc_finding_codes; its severity follows from the code, unless
+ * the arena is busy. */
+ASC_MUST struct asc_error *asc_model_find(struct asc_model *m, const char *code, struct asc_at at,
+					  const char *fmt, ...) ASC_PRINTF(4, 5);
+ASC_MUST struct asc_error *asc_check_arena(struct asc_model *m, size_t arena);
+ASC_MUST struct asc_error *asc_check_heap(struct asc_model *m);
+void asc_findings_finish(struct asc_model *m);
+
+/* ---- arena.c, arena_regions.c ---- */
+
+ASC_MUST struct asc_error *asc_arenas_read(struct asc_model *m);
+ASC_MUST struct asc_error *asc_regions_find(struct asc_model *m, size_t arena);
+ASC_MUST struct asc_error *asc_region_add(struct asc_model *m, size_t arena, struct asc_region r);
+/* First chunk address at or behind @p addr. */
+asc_addr asc_first_chunk(const struct asc_layout *l, asc_addr addr);
+uint64_t asc_heap_max(const struct asc_layout *l, uint64_t hp_pagesize);
+ASC_MUST struct asc_error *asc_regions_index(struct asc_model *m);
+/* The region that holds @p addr, or NULL. */
+const struct asc_region_ref *asc_region_at(const struct asc_model *m, asc_addr addr);
+ASC_MUST struct asc_error *asc_params_read(struct asc_target *t, const struct asc_libc *lib,
+					   struct asc_params *ret);
+/* Base address of a bin's pseudo chunk. */
+asc_addr asc_bin_at(const struct asc_layout *l, asc_addr arena, unsigned i);
+
+/* ---- bins.c, bins_sort.c ---- */
+
+ASC_MUST struct asc_error *asc_lists_read(struct asc_model *m, size_t arena);
+/* What a link at address @p at that holds @p raw points to (safe-linking). */
+uint64_t asc_link_target(const struct asc_layout *l, asc_addr at, uint64_t raw);
+ASC_MUST struct asc_error *asc_member_push(struct asc_model *m, size_t arena, asc_addr addr,
+					   uint64_t size, enum asc_state state);
+/* Sort members, report and drop what overlaps. */
+ASC_MUST struct asc_error *asc_members_settle(struct asc_model *m, size_t arena);
+void asc_extents_sort(struct asc_extent *v, size_t n);
+bool asc_chunk_aligned(const struct asc_model *m, asc_addr addr);
+
+/* ---- chunk.c, chunk_regions.c, chunk_pieces.c ---- */
+
+/* Members that no list holds: top, and the fenceposts of full heaps. */
+ASC_MUST struct asc_error *asc_tops_push(struct asc_model *m, size_t arena);
+/* Turn the zones of a main arena in pieces into its regions. */
+ASC_MUST struct asc_error *asc_pieces_find(struct asc_model *m);
+
+ASC_MUST struct asc_error *asc_arena_walk(struct asc_model *m, size_t arena);
+/* Give every region its slice of the arena's extents, and sum up. */
+ASC_MUST struct asc_error *asc_arena_finish(struct asc_model *m, size_t arena);
+
+/* ---- tcache.c, mmapped.c ---- */
+
+ASC_MUST struct asc_error *asc_threads_read(struct asc_model *m);
+ASC_MUST struct asc_error *asc_mmapped_read(struct asc_model *m);
+asc_addr asc_thread_slot(const struct asc_target *t, const struct asc_libc *lib,
+			 const struct asc_thread *thread, uint64_t off);
+/* Is its PC in libc, and not in a system call? Then malloc may be half done. */
+bool asc_thread_in_libc(const struct asc_model *m, const struct asc_thread *thread);
+/* May @p map hold mmapped chunks or pieces of the main arena: private, writable, no file. */
+bool asc_map_anonymous(const struct asc_map *map);
+
+#endif

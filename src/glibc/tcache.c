@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Threads: which arena each uses and what its tcache holds. A tcache belongs to its thread alone and
+ * is changed without a lock, so a thread that is inside libc may be stopped between two stores.
+ */
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "base/cleanup.h"
+#include "base/num.h"
+#include "glibc/model.h"
+#include "symbols/tls.h"
+
+enum { COUNT_MAX = 65535 };
+
+struct cursor {
+	struct asc_model *m;
+	struct asc_heap_thread *thread;
+	bool in_flight; /* may be between two stores of malloc */
+	unsigned bin;
+	uint64_t key;
+	bool key_known;
+	ASC_VEC(asc_addr) entries;
+};
+
+asc_addr asc_thread_slot(const struct asc_target *t, const struct asc_libc *lib,
+			 const struct asc_thread *thread, uint64_t off)
+{
+	if (!lib->tls_known || off == UINT64_MAX || !thread->regs.tp_valid)
+		return 0;
+	return asc_tls_addr(asc_target_arch(t), thread->regs.tp, lib->tls_offset, off);
+}
+
+static struct asc_at at_of(const struct cursor *c, asc_addr addr)
+{
+	return (struct asc_at){ .arena = -1, .addr = addr, .transient = c->in_flight };
+}
+
+static struct asc_error *find_at(struct cursor *c, const char *code, asc_addr addr, const char *what,
+				 uint64_t value)
+{
+	return asc_model_find(c->m, code, at_of(c, addr), "tcache of thread %d, bin %u: %s 0x%" PRIx64, c->thread->tid, c->bin, what,
+			      value);
+}
+
+
+bool asc_thread_in_libc(const struct asc_model *m, const struct asc_thread *thread)
+{
+	const struct asc_module *mod = m->lib->module;
+	asc_addr pc;
+
+	if (!mod || thread->syscall_nr >= 0 || !asc_regs_pc(m->t, &thread->regs, &pc))
+		return false;
+	return pc >= mod->start && pc < mod->end;
+}
+
+/* Check the chunk behind the user pointer @p e. NULL, or what is wrong. */
+static const char *misplaced(struct cursor *c, asc_addr e, const struct asc_region_ref **ret)
+{
+	const struct asc_model *m = c->m;
+	asc_addr p = e - m->l->hdr;
+	const struct asc_region_ref *r;
+
+	if (e < m->l->hdr || !asc_chunk_aligned(m, p))
+		return "is not aligned";
+	r = asc_region_at(m, p);
+	if (!r)
+		return "is not in any heap";
+	if (p < m->h->arenas[r->arena].regions[r->region].first)
+		return "is in a heap's header";
+	*ret = r;
+	return NULL;
+}
+
+static struct asc_error *take(struct cursor *c, const struct asc_region_ref *r, asc_addr p,
+			      uint64_t size)
+{
+	struct asc_tcache_bin *b = &c->thread->bins[c->bin];
+
+	b->min = b->count ? asc_min(b->min, size) : size;
+	b->max = asc_max(b->max, size);
+	b->bytes += size;
+	b->count++;
+	c->thread->cached_chunks++;
+	c->thread->cached_bytes += size;
+	ASC_TRY(asc_vec_push(&c->entries, p));
+	return asc_member_push(c->m, r->arena, p, size, ASC_TCACHE);
+}
+
+static struct asc_error *check_key(struct cursor *c, asc_addr e, uint64_t key)
+{
+	if (!c->key_known || key == c->key)
+		return NULL;
+	/* put and get write the key and the list head in an order of the compiler's choice */
+	if (c->in_flight && c->thread->bins[c->bin].count == 0)
+		return NULL;
+	return find_at(c, "C-TCACHE-KEY", e - c->m->l->hdr,
+		       "the cached chunk's key was overwritten (a write to freed memory), it is", key);
+}
+
+static struct asc_error *walk_list(struct cursor *c, asc_addr at)
+{
+	const struct asc_layout *l = c->m->l;
+	struct asc_tcache_bin *b = &c->thread->bins[c->bin];
+	asc_addr e, turtle = 0;
+	uint64_t step = 1;
+
+	if (!asc_model_word(c->m, at, &e))
+		return NULL;
+	while (e) {
+		const struct asc_region_ref *r = NULL;
+		const char *why = misplaced(c, e, &r);
+		uint64_t word[4], size;
+
+		if (!why && !asc_model_words(c->m, e - l->hdr, word, 4))
+			why = "is not readable";
+		if (!why && (e == turtle || b->count > COUNT_MAX))
+			why = "leads in a circle: freed twice";
+		if (why) {
+			c->m->h->complete = false;
+			return asc_model_find(c->m, "C-TCACHE-LINK", at_of(c, at),
+					      "tcache of thread %d, bin %u: the link 0x%" PRIx64
+					      " %s; a write to freed memory",
+					      c->thread->tid, c->bin, e, why);
+		}
+		size = word[1] & ~(uint64_t)7;
+		if (asc_tcache_index(&c->m->h->libc, size) != c->bin || size & c->m->align_mask ||
+		    size > r->end - (e - l->hdr))
+			return find_at(c, "C-TCACHE-SIZE", e - l->hdr,
+				       "a cached chunk's size does not belong here:", word[1]);
+		ASC_TRY(check_key(c, e, word[3]));
+		ASC_TRY(take(c, r, e - l->hdr, size));
+		if (b->count == step) {
+			turtle = e;
+			step *= 2;
+		}
+		at = e;
+		e = asc_link_target(l, at, word[2]);
+	}
+	return NULL;
+}
+
+static struct asc_error *check_count(struct cursor *c, asc_addr at)
+{
+	const struct asc_tcache_bin *b = &c->thread->bins[c->bin];
+	uint32_t off = b->count > b->stated ? b->count - b->stated : b->stated - b->count;
+
+	if (!off || (off == 1 && c->in_flight))
+		return NULL;
+	return asc_model_find(c->m, off == 1 ? "S-TCACHE-COUNT" : "C-TCACHE-COUNT", at_of(c, at),
+			      "tcache of thread %d, bin %u: the list holds %u chunks, its counter says %u",
+			      c->thread->tid, c->bin, b->count, b->stated);
+}
+
+static struct asc_error *walk_tcache(struct cursor *c)
+{
+	struct asc_model *m = c->m;
+	const struct asc_layout *l = m->l;
+	struct asc_field cf = l->tcache_perthread_struct_counts, ef = l->tcache_perthread_struct_entries;
+	uint64_t slots = m->h->params.tcache_count;
+
+	if (!cf.present)
+		cf = l->tcache_perthread_struct_num_slots;
+	if (!cf.present || !ef.present || !cf.elem)
+		return NULL;
+	for (c->bin = 0; c->bin < l->ntcache && c->bin < ASC_NTCACHE_MAX; c->bin++) {
+		asc_addr at = c->thread->tcache + cf.off + (uint64_t)c->bin * cf.elem;
+		struct asc_tcache_bin *b = &c->thread->bins[c->bin];
+		uint64_t stated;
+
+		if (!asc_model_uint(m, at, cf.elem, &stated))
+			return NULL;
+		/* from 2.42 on the counter is of free slots */
+		b->stated = (uint32_t)(l->tcache_counts_are_slots ? slots - stated : stated);
+		ASC_TRY(walk_list(c, c->thread->tcache + ef.off + (uint64_t)c->bin * l->word));
+		ASC_TRY(check_count(c, at));
+	}
+	return NULL;
+}
+
+static int by_addr(const void *a, const void *b)
+{
+	asc_addr x = *(const asc_addr *)a, y = *(const asc_addr *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* The tcache block is an in-use chunk; what is not one is a dummy or damage. */
+static bool is_block(struct asc_model *m, asc_addr tcache)
+{
+	const struct asc_region_ref *r = asc_region_at(m, tcache - m->l->hdr);
+	uint64_t raw, want = m->l->sizeof_tcache_perthread_struct;
+
+	if (!want)
+		return true;
+	/* an mmapped block is possible, if rarely */
+	return asc_model_word(m, tcache - m->l->word, &raw) && (raw & ~(uint64_t)7) >= want &&
+	       (r || raw & 2);
+}
+
+static struct asc_error *read_tcache(struct cursor *c)
+{
+	struct asc_model *m = c->m;
+	struct asc_heap_thread *th = c->thread;
+	asc_addr dummy = m->lib->tcache_dummy;
+	struct asc_error *err = NULL;
+
+	if (dummy && (th->tcache == dummy || th->tcache == dummy + m->l->word)) {
+		th->tcache_disabled = th->tcache != dummy;
+		th->tcache = 0;
+		return NULL;
+	}
+	if (!is_block(m, th->tcache)) {
+		asc_addr was = th->tcache;
+
+		th->tcache = 0;
+		if (m->l->tcache_dummy && !asc_region_at(m, was))
+			return NULL; /* the dummy, whose address is not known */
+		return asc_model_find(m, "C-TCACHE", at_of(c, was),
+				      "thread %d: its tcache is not a chunk of malloc's", th->tid);
+	}
+	if (m->l->tcache_key_owner) {
+		c->key = th->tcache;
+		c->key_known = true;
+	}
+	err = walk_tcache(c);
+	if (c->entries.len)
+		qsort(c->entries.data, c->entries.len, sizeof(*c->entries.data), by_addr);
+	th->entries = c->entries.data;
+	th->nentries = c->entries.len;
+	return err;
+}
+
+static void attach(struct asc_model *m, struct asc_heap_thread *th)
+{
+	th->arena = -1;
+	for (size_t i = 0; th->arena_addr && i < m->h->narenas; i++)
+		if (m->h->arenas[i].addr == th->arena_addr)
+			th->arena = (int)i;
+}
+
+static struct asc_error *read_thread(struct asc_model *m, const struct asc_thread *thread,
+				     struct asc_heap_thread *th)
+{
+	asc_addr slot = asc_thread_slot(m->t, m->lib, thread, m->lib->thread_arena_off);
+	struct cursor c = { .m = m, .thread = th, .in_flight = asc_thread_in_libc(m, thread) };
+
+	*th = (struct asc_heap_thread){ .tid = thread->tid, .arena = -1 };
+	if (!slot || !asc_model_word(m, slot, &th->arena_addr))
+		return NULL;
+	th->known = true;
+	attach(m, th);
+	slot = asc_thread_slot(m->t, m->lib, thread, m->lib->tcache_off);
+	if (!m->h->libc.has_tcache || !slot || !asc_model_word(m, slot, &th->tcache) || !th->tcache)
+		return NULL;
+	if (m->l->tcache_key_random && m->lib->tcache_key)
+		c.key_known = asc_model_word(m, m->lib->tcache_key, &c.key);
+	return read_tcache(&c);
+}
+
+/* Each arena's list of threads. */
+static struct asc_error *link_arenas(struct asc_model *m)
+{
+	for (size_t i = 0; i < m->h->nthreads; i++) {
+		int at = m->h->threads[i].arena;
+		struct asc_arena *a = at < 0 ? NULL : &m->h->arenas[at];
+		size_t *v;
+
+		if (!a)
+			continue;
+		v = reallocarray(a->threads, a->nthreads + 1, sizeof(*v));
+		if (!v)
+			return asc_err(ASC_ENOMEM, "%zu threads", a->nthreads + 1);
+		v[a->nthreads++] = i;
+		a->threads = v;
+	}
+	return NULL;
+}
+
+struct asc_error *asc_threads_read(struct asc_model *m)
+{
+	const struct asc_thread *threads;
+	size_t n;
+
+	threads = asc_target_threads(m->t, &n);
+	m->h->threads = calloc(n ? n : 1, sizeof(*m->h->threads));
+	if (!m->h->threads)
+		return asc_err(ASC_ENOMEM, "%zu threads", n);
+	for (size_t i = 0; i < n; i++) {
+		m->h->nthreads = i + 1;
+		ASC_TRY(read_thread(m, &threads[i], &m->h->threads[i]));
+	}
+	return link_arenas(m);
+}

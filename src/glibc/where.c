@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* What an address is. */
+#include <string.h>
+
+#include "glibc/heap.h"
+
+static const struct asc_region *region_at(const struct asc_arena *a, asc_addr addr)
+{
+	size_t lo = 0, hi = a->nregions;
+
+	while (lo < hi) {
+		size_t mid = lo + (hi - lo) / 2;
+
+		if (a->regions[mid].end <= addr)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo < a->nregions && a->regions[lo].start <= addr ? &a->regions[lo] : NULL;
+}
+
+static const struct asc_mmapped *mmapped_at(const struct asc_heap *h, asc_addr addr)
+{
+	size_t lo = 0, hi = h->nmmapped;
+
+	while (lo < hi) {
+		size_t mid = lo + (hi - lo) / 2;
+
+		if (h->mmapped[mid].start + h->mmapped[mid].total <= addr)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo < h->nmmapped && h->mmapped[lo].start <= addr ? &h->mmapped[lo] : NULL;
+}
+
+/* The iterator at the last indexed chunk at or before @p addr, which lies in span @p si. */
+static void start_near(const struct asc_region *r, size_t si, asc_addr addr, struct asc_chunk_iter *it)
+{
+	const struct asc_span *s = &r->spans[si];
+	size_t every = r->nindex > 1 ? 4096 : 0, lo = 0, hi = r->nindex;
+
+	*it = (struct asc_chunk_iter){ .region = r, .span = si, .addr = s->start };
+	while (lo < hi) {
+		size_t mid = lo + (hi - lo) / 2;
+
+		if (r->index[mid] <= addr)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	if (!lo || !every || (lo - 1) * every < s->first)
+		return;
+	it->i = (lo - 1) * every - s->first;
+	it->addr = r->index[lo - 1];
+}
+
+static void find_chunk(const struct asc_region *r, asc_addr addr, struct asc_where *w)
+{
+	struct asc_chunk_iter it;
+	struct asc_chunk c, prev = { 0 };
+	size_t lo = 0, hi = r->nspans;
+
+	while (lo < hi) {
+		size_t mid = lo + (hi - lo) / 2;
+
+		if (r->spans[mid].end <= addr)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	if (lo == r->nspans || r->spans[lo].start > addr)
+		return;
+	start_near(r, lo, addr, &it);
+	/* one chunk earlier, so that the neighbour is known */
+	if (it.addr == addr && it.i)
+		start_near(r, lo, addr - 1, &it);
+	while (it.span == lo && asc_chunk_next(&it, &c)) {
+		if (addr < c.addr + c.size) {
+			w->have_chunk = true;
+			w->chunk = c;
+			w->prev = prev;
+			if (asc_chunk_next(&it, &c) && c.addr == w->chunk.addr + w->chunk.size)
+				w->next = c;
+			return;
+		}
+		prev = c;
+	}
+}
+
+/* Without a walk only free chunks are known. */
+static void find_extent(const struct asc_region *r, asc_addr addr, struct asc_where *w)
+{
+	size_t lo = 0, hi = r->nextents;
+
+	while (lo < hi) {
+		size_t mid = lo + (hi - lo) / 2;
+
+		if (r->extents[mid].addr + asc_extent_size(&r->extents[mid]) <= addr)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	if (lo == r->nextents || r->extents[lo].addr > addr)
+		return;
+	w->have_chunk = true;
+	w->chunk = asc_extent_chunk(&r->extents[lo]);
+}
+
+static const struct asc_heap_thread *owner(const struct asc_heap *h, asc_addr chunk)
+{
+	for (size_t i = 0; i < h->nthreads; i++) {
+		const struct asc_heap_thread *t = &h->threads[i];
+		size_t lo = 0, hi = t->nentries;
+
+		while (lo < hi) {
+			size_t mid = lo + (hi - lo) / 2;
+
+			if (t->entries[mid] < chunk)
+				lo = mid + 1;
+			else
+				hi = mid;
+		}
+		if (lo < t->nentries && t->entries[lo] == chunk)
+			return t;
+	}
+	return NULL;
+}
+
+static void find_list(const struct asc_heap *h, struct asc_where *w)
+{
+	const struct asc_chunk *c = &w->chunk;
+
+	switch (c->state) {
+	case ASC_TCACHE:
+		w->tcache_owner = owner(h, c->addr);
+		w->bin = (int)asc_tcache_index(&h->libc, c->size);
+		break;
+	case ASC_FASTBIN:
+		w->bin = (int)asc_fastbin_index(&h->libc, c->size);
+		break;
+	case ASC_UNSORTED:
+		w->bin = 1;
+		break;
+	case ASC_SMALL:
+	case ASC_LARGE:
+		w->bin = (int)asc_bin_index(&h->libc, c->size);
+		break;
+	case ASC_INUSE:
+	case ASC_TOP:
+	case ASC_FENCE:
+		break;
+	}
+}
+
+bool asc_heap_where(const struct asc_heap *h, asc_addr addr, struct asc_where *ret)
+{
+	struct asc_where w = { .bin = -1 };
+
+	for (size_t i = 0; i < h->narenas && !w.region; i++) {
+		const struct asc_arena *a = &h->arenas[i];
+
+		w.region = region_at(a, addr);
+		if (w.region || (addr >= a->addr && addr < a->addr + h->libc.malloc_state_size))
+			w.arena = a;
+		if (w.arena)
+			break;
+	}
+	w.mmapped = w.arena ? NULL : mmapped_at(h, addr);
+	if (!w.arena && !w.mmapped)
+		return false;
+	w.in_header = w.arena && (!w.region || addr < w.region->first);
+	if (w.region && !w.in_header) {
+		if (h->walked)
+			find_chunk(w.region, addr, &w);
+		else
+			find_extent(w.region, addr, &w);
+	}
+	if (w.have_chunk)
+		find_list(h, &w);
+	*ret = w;
+	return true;
+}
