@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * The text of glibc's malloc_info() and malloc_stats(), to the byte and with their quirks: sizes are
- * summed with their flag bits, "rest" counts top from 2.31 on, malloc_stats wraps at 4 GiB. Sizes
- * wrap at the target's word.
+ * The text of glibc's malloc_info() and malloc_stats(), to the byte and with their quirks: sizes
+ * are summed with their flag bits, "rest" counts top from 2.31 on, malloc_stats wraps at 4 GiB.
+ * Sizes wrap at the target's word.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -24,10 +24,11 @@ static uint64_t word(const struct asc_heap *h, uint64_t v)
 
 static struct asc_error *truncated(const struct asc_arena *a, const char *what)
 {
-	struct asc_error *err = asc_err(ASC_ENOTFOUND,
-					"arena %u: a list of free chunks (%s) is damaged, so that glibc's own "
-					"text cannot be told",
-					a->index, what);
+	struct asc_error *err =
+		asc_err(ASC_ENOTFOUND,
+			"arena %u: a list of free chunks (%s) is damaged, so that glibc's own "
+			"text cannot be told",
+			a->index, what);
 
 	return asc_err_try(err, "the command check says where; arenas and bins show what is left");
 }
@@ -45,8 +46,8 @@ static void size_line(FILE *f, const struct asc_heap *h, uint64_t from, uint64_t
 {
 	indent(f, h);
 	fprintf(f,
-		"<size from=\"%" PRIu64 "\" to=\"%" PRIu64 "\" total=\"%" PRIu64 "\" count=\"%" PRIu64
-		"\"/>\n",
+		"<size from=\"%" PRIu64 "\" to=\"%" PRIu64 "\" total=\"%" PRIu64
+		"\" count=\"%" PRIu64 "\"/>\n",
 		from, to, word(h, total), count);
 }
 
@@ -57,7 +58,8 @@ static void fast_sizes(FILE *f, const struct asc_heap *h, const struct asc_arena
 
 		if (!b->count)
 			continue;
-		size_line(f, h, b->raw_max - (h->libc.malloc_alignment - 1u), b->raw_max, b->bytes, b->count);
+		size_line(f, h, b->raw_max - (h->libc.malloc_alignment - 1u), b->raw_max, b->bytes,
+			  b->count);
 		s->nfast += b->count;
 		s->fast += b->bytes;
 	}
@@ -80,9 +82,10 @@ static void bin_sizes(FILE *f, const struct asc_heap *h, const struct asc_arena 
 	for (unsigned i = 0; i < h->libc.info_unsorted_spaces; i++)
 		fputc(' ', f);
 	fprintf(f,
-		"<unsorted from=\"%" PRIu64 "\" to=\"%" PRIu64 "\" total=\"%" PRIu64 "\" count=\"%" PRIu64
-		"\"/>\n",
-		unsorted->raw_min, unsorted->raw_max, word(h, unsorted->raw_bytes), unsorted->count);
+		"<unsorted from=\"%" PRIu64 "\" to=\"%" PRIu64 "\" total=\"%" PRIu64
+		"\" count=\"%" PRIu64 "\"/>\n",
+		unsorted->raw_min, unsorted->raw_max, word(h, unsorted->raw_bytes),
+		unsorted->count);
 }
 
 /* Heaps of a thread's arena as malloc_info adds them. */
@@ -108,8 +111,8 @@ static unsigned heaps(const struct asc_heap *h, const struct asc_arena *a, uint6
 static void totals(FILE *f, const struct asc_heap *h, const struct sums *s)
 {
 	if (h->libc.info_has_fast)
-		fprintf(f, "<total type=\"fast\" count=\"%" PRIu64 "\" size=\"%" PRIu64 "\"/>\n", s->nfast,
-			word(h, s->fast));
+		fprintf(f, "<total type=\"fast\" count=\"%" PRIu64 "\" size=\"%" PRIu64 "\"/>\n",
+			s->nfast, word(h, s->fast));
 	fprintf(f, "<total type=\"rest\" count=\"%" PRIu64 "\" size=\"%" PRIu64 "\"/>\n", s->nrest,
 		word(h, s->rest));
 }
@@ -126,7 +129,8 @@ static void extents(FILE *f, const struct asc_heap *h, const struct sums *s)
 		word(h, s->total), word(h, s->mprotect));
 }
 
-static void one_arena(FILE *f, const struct asc_heap *h, const struct asc_arena *a, struct sums *all)
+static void one_arena(FILE *f, const struct asc_heap *h, const struct asc_arena *a,
+		      struct sums *all)
 {
 	struct sums s = { .system = a->system_mem, .max = a->max_system_mem };
 	unsigned nheaps = 0;
@@ -161,7 +165,9 @@ static void one_arena(FILE *f, const struct asc_heap *h, const struct asc_arena 
 static struct asc_error *check_whole(const struct asc_heap *h)
 {
 	if (h->ring_broken)
-		return asc_err(ASC_ENOTFOUND, "the list of arenas is damaged, so that glibc's own text cannot be told");
+		return asc_err(
+			ASC_ENOTFOUND,
+			"the list of arenas is damaged, so that glibc's own text cannot be told");
 	for (size_t i = 0; i < h->narenas; i++) {
 		const struct asc_arena *a = &h->arenas[i];
 
@@ -237,8 +243,8 @@ struct asc_error *asc_malloc_stats(const struct asc_heap *h, char **ret)
 		const struct asc_arena *a = &h->arenas[i];
 		unsigned used = (unsigned)(a->system_mem - free_bytes(a));
 
-		fprintf(f, "Arena %u:\nsystem bytes     = %10u\nin use bytes     = %10u\n", a->index,
-			(unsigned)a->system_mem, used);
+		fprintf(f, "Arena %u:\nsystem bytes     = %10u\nin use bytes     = %10u\n",
+			a->index, (unsigned)a->system_mem, used);
 		system += (unsigned)a->system_mem;
 		in_use += used;
 	}

@@ -69,9 +69,10 @@ struct asc_error *asc_params_read(struct asc_target *t, const struct asc_libc *l
 		get(t, lib->mp, l->malloc_par_tcache_small_bins, &p->tcache_bins);
 	p->has_tcache_unsorted_limit = GET(tcache_unsorted_limit);
 #undef GET
-	p->global_max_fast_known = get_var(t, lib->global_max_fast,
-					   lib->global_max_fast_size ? lib->global_max_fast_size : l->word,
-					   &p->global_max_fast);
+	p->global_max_fast_known =
+		get_var(t, lib->global_max_fast,
+			lib->global_max_fast_size ? lib->global_max_fast_size : l->word,
+			&p->global_max_fast);
 	p->narenas_known = get_var(t, lib->narenas, l->word, &p->narenas);
 	p->narenas_limit_known = get_var(t, lib->narenas_limit, l->word, &p->narenas_limit);
 	p->curbrk_known = get_var(t, lib->curbrk, l->word, &p->curbrk);
@@ -94,7 +95,8 @@ uint64_t asc_heap_max(const struct asc_layout *l, uint64_t hp_pagesize)
 }
 
 /* Is there an arena at @p a: does the heap it lies in say so? */
-static bool arena_like(struct asc_target *t, const struct asc_libc *lib, asc_addr a, uint64_t heap_max)
+static bool arena_like(struct asc_target *t, const struct asc_libc *lib, asc_addr a,
+		       uint64_t heap_max)
 {
 	const struct asc_layout *l = &lib->layout;
 	asc_addr h = a & ~(heap_max - 1);
@@ -133,7 +135,8 @@ struct asc_error *asc_arena_ring(struct asc_target *t, const struct asc_libc *li
 			break;
 		if (!get(t, a, l->malloc_state_next, &a)) {
 			if (v.len == 1)
-				err = asc_err(ASC_EFAULT, "main_arena at 0x%" PRIx64 " is not readable",
+				err = asc_err(ASC_EFAULT,
+					      "main_arena at 0x%" PRIx64 " is not readable",
 					      lib->main_arena);
 			broken = true;
 			break;
@@ -175,12 +178,14 @@ static struct asc_error *read_header(struct asc_model *m, size_t i)
 
 #define GET(member) asc_model_field(m, a->addr, l->malloc_state_##member, &a->member)
 	if (!asc_model_field(m, a->addr, l->malloc_state_mutex, &mutex) ||
-	    !asc_model_field(m, a->addr, l->malloc_state_flags, &flags) || !GET(top) || !GET(next) ||
-	    !GET(system_mem) || !GET(max_system_mem)) {
+	    !asc_model_field(m, a->addr, l->malloc_state_flags, &flags) || !GET(top) ||
+	    !GET(next) || !GET(system_mem) || !GET(max_system_mem)) {
 		if (i == 0)
-			return asc_err(ASC_EFAULT, "main_arena at 0x%" PRIx64 " is not readable", a->addr);
+			return asc_err(ASC_EFAULT, "main_arena at 0x%" PRIx64 " is not readable",
+				       a->addr);
 		m->h->complete = false;
-		return asc_model_find(m, "C-ARENA", (struct asc_at){ .arena = (int)i, .addr = a->addr },
+		return asc_model_find(m, "C-ARENA",
+				      (struct asc_at){ .arena = (int)i, .addr = a->addr },
 				      "the arena's header is not readable");
 	}
 	a->mutex = (uint32_t)mutex;
@@ -192,8 +197,8 @@ static struct asc_error *read_header(struct asc_model *m, size_t i)
 	a->attached_known = GET(attached_threads);
 #undef GET
 	if (l->malloc_state_have_fastchunks.present)
-		a->have_fastchunks = asc_model_field(m, a->addr, l->malloc_state_have_fastchunks, &size) &&
-				     size;
+		a->have_fastchunks =
+			asc_model_field(m, a->addr, l->malloc_state_have_fastchunks, &size) && size;
 	else
 		a->have_fastchunks = l->fastchunks_flag_inverted && !(flags & 1);
 	a->busy = a->mutex != 0 || m->opts->in_malloc;
@@ -249,7 +254,8 @@ struct asc_error *asc_arenas_read(struct asc_model *m)
 		ASC_TRY(read_header(m, i));
 	if (broken) {
 		h->complete = false;
-		ASC_TRY(asc_model_find(m, "C-RING", (struct asc_at){ .arena = (int)n - 1, .addr = ring[n - 1] },
+		ASC_TRY(asc_model_find(m, "C-RING",
+				       (struct asc_at){ .arena = (int)n - 1, .addr = ring[n - 1] },
 				       "the list of arenas breaks off here: next is 0x%" PRIx64
 				       ", where no arena is; arenas behind it are not shown",
 				       h->arenas[n - 1].next));

@@ -23,8 +23,8 @@ bool asc_chunk_aligned(const struct asc_model *m, asc_addr addr)
 
 bool asc_map_anonymous(const struct asc_map *map)
 {
-	bool rw = !map->flags_known || (map->flags & (ASC_MAP_READ | ASC_MAP_WRITE)) ==
-					       (ASC_MAP_READ | ASC_MAP_WRITE);
+	bool rw = !map->flags_known ||
+		  (map->flags & (ASC_MAP_READ | ASC_MAP_WRITE)) == (ASC_MAP_READ | ASC_MAP_WRITE);
 
 	if (!strncmp(map->path, "/anon_hugepage", 14))
 		return rw && !(map->flags & ASC_MAP_SHARED);
@@ -68,7 +68,8 @@ struct asc_error *asc_regions_index(struct asc_model *m)
 		if (a->nregions)
 			qsort(a->regions, a->nregions, sizeof(*a->regions), by_start);
 		for (size_t j = 0; j < a->nregions; j++) {
-			struct asc_region_ref ref = { a->regions[j].start, a->regions[j].end, i, j };
+			struct asc_region_ref ref = { a->regions[j].start, a->regions[j].end, i,
+						      j };
 
 			ASC_TRY(asc_vec_push(&m->refs, ref));
 		}
@@ -225,12 +226,14 @@ static struct asc_error *main_regions(struct asc_model *m)
 	r.end = end;
 	if (top_end != end) {
 		/* a top that ends a page is better evidence than the sum; a wild one is damage */
-		bool sane = top_end < end && top_end % m->h->page_size == 0 && a->top_size >= m->l->minsize;
+		bool sane = top_end < end && top_end % m->h->page_size == 0 &&
+			    a->top_size >= m->l->minsize;
 
 		if (sane)
 			r.end = top_end;
 		ASC_TRY(asc_model_find(m, "S-MAIN-EXTENT", (struct asc_at){ .addr = a->top },
-				       "top ends at 0x%" PRIx64 ", but sbrk_base + system_mem is 0x%" PRIx64
+				       "top ends at 0x%" PRIx64
+				       ", but sbrk_base + system_mem is 0x%" PRIx64
 				       ": the top's size is damaged, or brk was moved",
 				       top_end, end));
 	}

@@ -19,7 +19,7 @@ struct walk {
 	asc_addr head;
 	uint64_t budget;
 	struct asc_bin *out;
-	uint64_t last_size; /* large bins: descending */
+	uint64_t last_size;				/* large bins: descending */
 	asc_addr first, ns_first, ns_last, ns_expected; /* the ring of distinct sizes */
 };
 
@@ -66,8 +66,8 @@ static struct asc_error *find_at(struct walk *w, const char *code, asc_addr p, c
 				 uint64_t value)
 {
 	return asc_model_find(w->m, code, (struct asc_at){ .arena = (int)w->arena, .addr = p },
-			      "%s %u: %s 0x%" PRIx64, w->bin == UNSORTED_BIN ? "unsorted bin" : "bin",
-			      w->bin, what, value);
+			      "%s %u: %s 0x%" PRIx64,
+			      w->bin == UNSORTED_BIN ? "unsorted bin" : "bin", w->bin, what, value);
 }
 
 /* The ring that links the first chunk of each size in a large bin. */
@@ -77,19 +77,21 @@ static struct asc_error *check_nextsize(struct walk *w, asc_addr p, uint64_t siz
 	bool leads = word[4] != 0;
 
 	if (w->out->count && size > w->last_size)
-		ASC_TRY(find_at(w, "C-LARGE-ORDER", p, "not sorted: larger than the one before, size",
-				size));
+		ASC_TRY(find_at(w, "C-LARGE-ORDER", p,
+				"not sorted: larger than the one before, size", size));
 	if (leads != (!w->out->count || size != w->last_size))
-		return find_at(w, "C-NEXTSIZE", p, "the ring of sizes is broken, fd_nextsize is", word[4]);
+		return find_at(w, "C-NEXTSIZE", p, "the ring of sizes is broken, fd_nextsize is",
+			       word[4]);
 	if (!leads)
 		return NULL;
 	if (!w->ns_first)
 		w->ns_first = p;
 	else if (w->ns_expected != p)
-		ASC_TRY(find_at(w, "C-NEXTSIZE", w->ns_last, "fd_nextsize is not the next size's chunk:",
-				w->ns_expected));
+		ASC_TRY(find_at(w, "C-NEXTSIZE", w->ns_last,
+				"fd_nextsize is not the next size's chunk:", w->ns_expected));
 	if (w->ns_last && word[5] != w->ns_last)
-		ASC_TRY(find_at(w, "C-NEXTSIZE", p, "bk_nextsize is not the size's chunk before:", word[5]));
+		ASC_TRY(find_at(w, "C-NEXTSIZE", p,
+				"bk_nextsize is not the size's chunk before:", word[5]));
 	w->ns_last = p;
 	w->ns_expected = word[4];
 	return NULL;
@@ -100,9 +102,9 @@ static struct asc_error *take(struct walk *w, asc_addr p, const uint64_t *word, 
 {
 	uint64_t raw = word[1], size = raw & ~(uint64_t)7;
 	struct asc_model *m = w->m;
-	enum asc_state state = w->bin == UNSORTED_BIN ? ASC_UNSORTED :
-			       w->bin < FIRST_LARGE   ? ASC_SMALL :
-							ASC_LARGE;
+	enum asc_state state = w->bin == UNSORTED_BIN ? ASC_UNSORTED
+			       : w->bin < FIRST_LARGE ? ASC_SMALL
+						      : ASC_LARGE;
 
 	if (!size_fits(m, p, size)) {
 		w->out->truncated = true;
@@ -111,8 +113,8 @@ static struct asc_error *take(struct walk *w, asc_addr p, const uint64_t *word, 
 	if (w->bin != UNSORTED_BIN && asc_bin_index(&m->h->libc, size) != w->bin)
 		ASC_TRY(find_at(w, "C-BIN-SIZE", p, "chunk in the wrong bin, its size is", size));
 	if (raw & 4)
-		ASC_TRY(find_at(w, "S-ARENA-FLAG", p, "the arena flag is set on a free chunk, size field",
-				raw));
+		ASC_TRY(find_at(w, "S-ARENA-FLAG", p,
+				"the arena flag is set on a free chunk, size field", raw));
 	if (w->bin >= FIRST_LARGE && forward)
 		ASC_TRY(check_nextsize(w, p, size, word));
 	w->last_size = size;
@@ -133,9 +135,10 @@ static struct asc_error *broken(struct walk *w, asc_addr at, asc_addr p, const c
 				const char *why)
 {
 	w->out->truncated = true;
-	return asc_model_find(w->m, "C-BIN-LINK", (struct asc_at){ .arena = (int)w->arena, .addr = at },
-			      "bin %u: %s 0x%" PRIx64 " %s; the list was damaged by a write to freed memory",
-			      w->bin, link, p, why);
+	return asc_model_find(
+		w->m, "C-BIN-LINK", (struct asc_at){ .arena = (int)w->arena, .addr = at },
+		"bin %u: %s 0x%" PRIx64 " %s; the list was damaged by a write to freed memory",
+		w->bin, link, p, why);
 }
 
 /* What is behind the break, from the other end up to @p stop or the next damage. */
@@ -160,8 +163,8 @@ static struct asc_error *salvage(struct walk *w, asc_addr stop)
 }
 
 /*
- * p->bk is not the chunk we came from. Is p a member all the same, with only its bk damaged? Then it
- * links on, and nothing else claims to be before it.
+ * p->bk is not the chunk we came from. Is p a member all the same, with only its bk damaged? Then
+ * it links on, and nothing else claims to be before it.
  */
 static bool links_on(struct walk *w, asc_addr p, const uint64_t *word)
 {
@@ -204,7 +207,8 @@ static struct asc_error *walk_bin(struct walk *w)
 				break;
 			}
 			ASC_TRY(asc_model_find(
-				m, "C-BIN-LINK", (struct asc_at){ .arena = (int)w->arena, .addr = p, .prev = prev },
+				m, "C-BIN-LINK",
+				(struct asc_at){ .arena = (int)w->arena, .addr = p, .prev = prev },
 				"bin %u: bk is 0x%" PRIx64 ", not the chunk before, 0x%" PRIx64
 				": \"corrupted double-linked list\"",
 				w->bin, word[3], prev));
@@ -221,13 +225,15 @@ static struct asc_error *walk_bin(struct walk *w)
 	if (w->out->truncated)
 		return w->budget ? salvage(w, prev) : NULL;
 	if (w->ns_first && w->ns_expected != w->ns_first)
-		ASC_TRY(find_at(w, "C-NEXTSIZE", w->ns_last, "fd_nextsize does not close the ring:",
-				w->ns_expected));
+		ASC_TRY(find_at(w, "C-NEXTSIZE", w->ns_last,
+				"fd_nextsize does not close the ring:", w->ns_expected));
 	if (!asc_model_word(m, w->head + 3u * m->l->word, &p) || p == prev)
 		return NULL;
-	return asc_model_find(m, "C-BIN-LINK", (struct asc_at){ .arena = (int)w->arena, .addr = w->head + 3u * m->l->word },
-			      "bin %u: the head's bk is 0x%" PRIx64 ", not the last chunk, 0x%" PRIx64, w->bin,
-			      p, prev);
+	return asc_model_find(
+		m, "C-BIN-LINK",
+		(struct asc_at){ .arena = (int)w->arena, .addr = w->head + 3u * m->l->word },
+		"bin %u: the head's bk is 0x%" PRIx64 ", not the last chunk, 0x%" PRIx64, w->bin, p,
+		prev);
 }
 
 static struct asc_error *check_binmap(struct asc_model *m, size_t arena, unsigned bin)
@@ -239,17 +245,19 @@ static struct asc_error *check_binmap(struct asc_model *m, size_t arena, unsigne
 	if (!f.present || bin < FIRST_SMALL || !m->h->arenas[arena].bins[bin].count ||
 	    !asc_model_uint(m, at, 4, &bits) || bits >> bin % 32 & 1)
 		return NULL;
-	return asc_model_find(m, "C-BINMAP", (struct asc_at){ .arena = (int)arena, .addr = at },
-			      "bin %u holds chunks, but its bit in binmap is clear: malloc will not find them",
-			      bin);
+	return asc_model_find(
+		m, "C-BINMAP", (struct asc_at){ .arena = (int)arena, .addr = at },
+		"bin %u holds chunks, but its bit in binmap is clear: malloc will not find them",
+		bin);
 }
 
 static struct asc_error *fast_broken(struct walk *w, asc_addr at, asc_addr p, const char *why)
 {
 	w->out->truncated = true;
-	return asc_model_find(w->m, "C-FAST-LINK", (struct asc_at){ .arena = (int)w->arena, .addr = at },
-			      "fastbin %u: the link 0x%" PRIx64 " %s; a write to freed memory, or a double free",
-			      w->bin, p, why);
+	return asc_model_find(
+		w->m, "C-FAST-LINK", (struct asc_at){ .arena = (int)w->arena, .addr = at },
+		"fastbin %u: the link 0x%" PRIx64 " %s; a write to freed memory, or a double free",
+		w->bin, p, why);
 }
 
 /* A fastbin is a stack linked by fd, which is mangled from 2.32 on. */
@@ -276,7 +284,8 @@ static struct asc_error *walk_fast(struct walk *w)
 		size = word[1] & ~(uint64_t)7;
 		if (!size_fits(m, p, size) || asc_fastbin_index(&m->h->libc, size) != w->bin) {
 			w->out->truncated = true;
-			return asc_model_find(m, "C-FAST-SIZE", (struct asc_at){ .arena = (int)w->arena, .addr = p },
+			return asc_model_find(m, "C-FAST-SIZE",
+					      (struct asc_at){ .arena = (int)w->arena, .addr = p },
 					      "fastbin %u: a chunk of size 0x%" PRIx64
 					      " does not belong here: its header was overwritten",
 					      w->bin, word[1]);
@@ -305,8 +314,8 @@ struct asc_error *asc_lists_read(struct asc_model *m, size_t arena)
 
 	if (!a->initialised)
 		return NULL;
-	for (unsigned i = 0; l->malloc_state_fastbinsY.present && i < l->nfastbins && i < ASC_NFASTBINS_MAX;
-	     i++) {
+	for (unsigned i = 0;
+	     l->malloc_state_fastbinsY.present && i < l->nfastbins && i < ASC_NFASTBINS_MAX; i++) {
 		w.bin = i;
 		w.head = a->addr + l->malloc_state_fastbinsY.off + (uint64_t)i * l->word;
 		w.out = &a->fast[i];

@@ -105,7 +105,8 @@ static struct asc_error *twice(struct asc_model *m, size_t arena, const struct a
 
 	if (s == ASC_TCACHE && u == ASC_TCACHE)
 		return asc_model_find(m, "C-TCACHE-TWICE", at,
-				      "the chunk is twice in tcaches: it was freed twice, perhaps by two threads");
+				      "the chunk is twice in tcaches: it was freed twice, perhaps "
+				      "by two threads");
 	if (binned(s) && binned(u))
 		return asc_model_find(m, "C-BIN-TWICE", at, "the chunk is in two bins");
 	return asc_model_find(m, "C-TWICE", at, "the chunk is free twice: %s and %s; a double free",
@@ -129,7 +130,8 @@ struct asc_error *asc_members_settle(struct asc_model *m, size_t arena)
 			uint64_t room = e.addr - last->addr;
 
 			ASC_TRY(asc_model_find(
-				m, "C-OVERLAP", (struct asc_at){ .arena = (int)arena, .addr = last->addr },
+				m, "C-OVERLAP",
+				(struct asc_at){ .arena = (int)arena, .addr = last->addr },
 				"free chunk of %" PRIu64
 				" bytes reaches over the free chunk at 0x%" PRIx64
 				": one of the two sizes is damaged",

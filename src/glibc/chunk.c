@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * The chunk walk: a region is a row of chunks, each of which says where the next begins. The lists
- * say which of them are free; both are merged in address order, and each contradiction is a finding.
+ * say which of them are free; both are merged in address order, and each contradiction is a
+ * finding.
  *
- * The walk runs at the speed of memory: a window of bytes at a time, one load, one compare chain and
- * one store a chunk. Anything unusual goes to the slow path, odd(). Behind damage the walk goes on
- * at the next chunk that a free list vouches for.
+ * The walk runs at the speed of memory: a window of bytes at a time, one load, one compare chain
+ * and one store a chunk. Anything unusual goes to the slow path, odd(). Behind damage the walk goes
+ * on at the next chunk that a free list vouches for.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -114,7 +115,8 @@ static void begin_span(struct asc_walk *w, asc_addr at)
 }
 
 /* Nothing can be believed at w->p: report, and go on behind it. */
-struct asc_error *asc_walk_damage(struct asc_walk *w, const char *code, const char *what, uint64_t raw)
+struct asc_error *asc_walk_damage(struct asc_walk *w, const char *code, const char *what,
+				  uint64_t raw)
 {
 	asc_addr at = w->p, next = w->end;
 
@@ -125,9 +127,12 @@ struct asc_error *asc_walk_damage(struct asc_walk *w, const char *code, const ch
 	w->unwalked += next - at;
 	w->m->h->complete = false;
 	ASC_TRY(asc_model_find(w->m, code,
-			       (struct asc_at){ .arena = (int)w->arena, .addr = at, .prev = w->have_prev ? w->prev : 0, .unwalked = next - at },
-			       "%s 0x%" PRIx64 "; %" PRIu64 " bytes from here on were not walked", what, raw,
-			       next - at));
+			       (struct asc_at){ .arena = (int)w->arena,
+						.addr = at,
+						.prev = w->have_prev ? w->prev : 0,
+						.unwalked = next - at },
+			       "%s 0x%" PRIx64 "; %" PRIu64 " bytes from here on were not walked",
+			       what, raw, next - at));
 	ASC_TRY(end_span(w, at));
 	begin_span(w, next);
 	return NULL;
@@ -157,19 +162,22 @@ static struct asc_error *overlap(struct asc_walk *w)
 	}
 	w->unwalked += next - at;
 	w->m->h->complete = false;
-	ASC_TRY(asc_model_find(w->m, "C-SIZE", (struct asc_at){ .arena = (int)w->arena, .addr = at, .unwalked = next - at },
-			       "size 0x%" PRIx64 " reaches over the free chunk at 0x%" PRIx64
-			       ": the size field was overwritten",
-			       w->prev_size, next));
+	ASC_TRY(asc_model_find(
+		w->m, "C-SIZE",
+		(struct asc_at){ .arena = (int)w->arena, .addr = at, .unwalked = next - at },
+		"size 0x%" PRIx64 " reaches over the free chunk at 0x%" PRIx64
+		": the size field was overwritten",
+		w->prev_size, next));
 	ASC_TRY(end_span(w, at));
 	begin_span(w, next);
 	return NULL;
 }
 
-static struct asc_error *find_here(struct asc_walk *w, const char *code, asc_addr addr, asc_addr prev,
-				   const char *what, uint64_t value)
+static struct asc_error *find_here(struct asc_walk *w, const char *code, asc_addr addr,
+				   asc_addr prev, const char *what, uint64_t value)
 {
-	return asc_model_find(w->m, code, (struct asc_at){ .arena = (int)w->arena, .addr = addr, .prev = prev },
+	return asc_model_find(w->m, code,
+			      (struct asc_at){ .arena = (int)w->arena, .addr = addr, .prev = prev },
 			      "%s 0x%" PRIx64, what, value);
 }
 
@@ -181,29 +189,34 @@ struct asc_error *asc_walk_judge(struct asc_walk *w, uint64_t raw, uint64_t prev
 	if (!w->have_prev) {
 		if (w->p == w->region->first && !p)
 			return find_here(w, "C-PREV-INUSE", w->p, 0,
-					 "the first chunk of a heap says that one before it is free, size field",
+					 "the first chunk of a heap says that one before it is "
+					 "free, size field",
 					 raw);
 		return NULL;
 	}
 	if (p)
 		return was_free ? find_here(w, "C-BIN-INUSE", w->p, w->prev,
-					    "says that the chunk before it is in use, but that is in a bin; size field",
-					    raw) :
-				  NULL;
+					    "says that the chunk before it is in use, but that is "
+					    "in a bin; size field",
+					    raw)
+				: NULL;
 	if (was_free)
-		return prev_size == w->prev_size ?
-			       NULL :
-			       find_here(w, "C-PREV-SIZE", w->p, w->prev,
-					 "\"corrupted size vs. prev_size\": prev_size is", prev_size);
+		return prev_size == w->prev_size
+			       ? NULL
+			       : find_here(w, "C-PREV-SIZE", w->p, w->prev,
+					   "\"corrupted size vs. prev_size\": prev_size is",
+					   prev_size);
 	if (w->prev_state == ASC_FENCE)
 		return NULL; /* the second fencepost: the first one has been freed into the rest */
 	if (w->prev_state != ASC_INUSE)
 		return find_here(w, "C-CACHED-FREE", w->p, w->prev,
-				 "says that the chunk before it is free, but that is in a tcache or fastbin; size field",
+				 "says that the chunk before it is free, but that is in a tcache "
+				 "or fastbin; size field",
 				 raw);
 	if (prev_size != w->prev_size)
 		return find_here(w, "C-PREV-INUSE", w->p, w->prev,
-				 "says that the chunk before it is free, but prev_size does not fit it: the size "
+				 "says that the chunk before it is free, but prev_size does not "
+				 "fit it: the size "
 				 "field was overwritten (by one zero byte?),",
 				 raw);
 	restate(w, asc_bin_index(&w->m->h->libc, w->prev_size) < 64 ? ASC_SMALL : ASC_LARGE);
@@ -215,25 +228,30 @@ struct asc_error *asc_walk_judge(struct asc_walk *w, uint64_t raw, uint64_t prev
 }
 
 /* Flags of the chunk at w->p against where it is. */
-static struct asc_error *judge_flags(struct asc_walk *w, uint64_t raw, uint64_t size, enum asc_state state)
+static struct asc_error *judge_flags(struct asc_walk *w, uint64_t raw, uint64_t size,
+				     enum asc_state state)
 {
 	bool used = !is_free(state) && state != ASC_TOP, want = used && w->arena != 0;
 
 	if (raw & 2)
 		return find_here(w, "C-MMAPPED-FLAG", w->p, w->prev,
-				 "the mmapped flag is set on a chunk inside a heap, size field", raw);
+				 "the mmapped flag is set on a chunk inside a heap, size field",
+				 raw);
 	if (used && !!(raw & 4) != want) {
 		/* what was too small to be freed before the fencepost stays without the flag */
-		if (w->arena && !w->region->has_top && w->end - (w->p + size) < 2u * w->m->l->minsize)
+		if (w->arena && !w->region->has_top &&
+		    w->end - (w->p + size) < 2u * w->m->l->minsize)
 			return NULL;
-		return find_here(w, "C-ARENA-FLAG", w->p, w->prev,
-				 want ? "the arena flag is missing on a chunk of a thread's arena, size field" :
-					"the arena flag is set on a chunk of the main arena, size field",
-				 raw);
+		return find_here(
+			w, "C-ARENA-FLAG", w->p, w->prev,
+			want ? "the arena flag is missing on a chunk of a thread's arena, size "
+			       "field"
+			     : "the arena flag is set on a chunk of the main arena, size field",
+			raw);
 	}
 	if (state == ASC_TOP && raw & 4)
-		return find_here(w, "S-ARENA-FLAG", w->p, w->prev, "the arena flag is set on top, size field",
-				 raw);
+		return find_here(w, "S-ARENA-FLAG", w->p, w->prev,
+				 "the arena flag is set on top, size field", raw);
 	return NULL;
 }
 
@@ -268,7 +286,8 @@ static struct asc_error *take_top(struct asc_walk *w, uint64_t raw, uint64_t pre
 
 	if (w->have_prev && is_free(w->prev_state))
 		ASC_TRY(find_here(w, "C-ADJACENT", w->prev, 0,
-				  "a free chunk borders on top without being part of it, size", w->prev_size));
+				  "a free chunk borders on top without being part of it, size",
+				  w->prev_size));
 	ASC_TRY(asc_walk_judge(w, raw | 1, prev_size));
 	ASC_TRY(judge_flags(w, raw, raw & ~(uint64_t)7, ASC_TOP));
 	return asc_walk_push(w, left, ASC_TOP);
@@ -304,13 +323,15 @@ static struct asc_error *odd(struct asc_walk *w, uint64_t raw, uint64_t prev_siz
 	}
 	ASC_TRY(asc_walk_judge(w, raw, prev_size));
 	if (is_free(state) && w->have_prev && is_free(w->prev_state))
-		ASC_TRY(find_here(w, "C-ADJACENT", w->p, w->prev, "two free chunks side by side, size", size));
+		ASC_TRY(find_here(w, "C-ADJACENT", w->p, w->prev,
+				  "two free chunks side by side, size", size));
 	ASC_TRY(judge_flags(w, raw, size, state));
 	return asc_walk_push(w, size, state);
 }
 
 /* The word at @p b of a target of this word size and byte order. */
-static inline __attribute__((__always_inline__)) uint64_t load(const uint8_t *b, unsigned word, bool be)
+static inline __attribute__((__always_inline__)) uint64_t load(const uint8_t *b, unsigned word,
+							       bool be)
 {
 	uint64_t v8;
 	uint32_t v4;
@@ -327,10 +348,12 @@ static inline __attribute__((__always_inline__)) uint64_t load(const uint8_t *b,
  * From w->p as far as the window goes and nothing unusual comes. @return true: w->p needs odd().
  * Usual is: a possible size, the right flags, and the P bit of the state of the chunk before.
  */
-static inline __attribute__((__always_inline__)) bool run(struct asc_walk *w, unsigned word, bool be)
+static inline __attribute__((__always_inline__)) bool run(struct asc_walk *w, unsigned word,
+							  bool be)
 {
 	const uint8_t *win = w->m->window;
-	const uint64_t align = w->m->align_mask, minsize = w->m->l->minsize, used = w->arena ? 4 : 0;
+	const uint64_t align = w->m->align_mask, minsize = w->m->l->minsize,
+		       used = w->arena ? 4 : 0;
 	const asc_addr base = w->win, end = w->end;
 	uint64_t *out = w->chunks.data + w->chunks.len, *out_end = w->chunks.data + w->chunks.cap;
 	asc_addr p = w->p, prev = w->prev;
@@ -356,7 +379,8 @@ static inline __attribute__((__always_inline__)) bool run(struct asc_walk *w, un
 			break;
 		if (p == member) {
 			state = asc_extent_state(w->member);
-			if (unlikely(state == ASC_TOP || state == ASC_FENCE || (is_free(state) && !prev_inuse)))
+			if (unlikely(state == ASC_TOP || state == ASC_FENCE ||
+				     (is_free(state) && !prev_inuse)))
 				break;
 			if (unlikely((raw & 6) != (is_free(state) ? 0 : used)))
 				break;
@@ -411,7 +435,8 @@ struct asc_error *asc_walk(struct asc_walk *w)
 
 		if (w->p < w->win || w->p - w->win + 2 * word > w->win_len) {
 			if (!refill(w)) {
-				ASC_TRY(asc_walk_damage(w, "C-UNREADABLE", "memory is not readable at", w->p));
+				ASC_TRY(asc_walk_damage(w, "C-UNREADABLE",
+							"memory is not readable at", w->p));
 				continue;
 			}
 			ASC_TRY(asc_model_progress(w->m, w->p - told));

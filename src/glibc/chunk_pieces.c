@@ -2,8 +2,8 @@
 /*
  * The main arena in several pieces. After a foreign sbrk malloc goes on behind it: the old top ends
  * with two fenceposts, the new piece begins somewhere behind the foreign bytes. Where brk fails it
- * goes on in mappings, each a piece that begins a page and ends with fenceposts or with top. None of
- * this is recorded: a piece is believed when its chain of chunks leads to a place that is known.
+ * goes on in mappings, each a piece that begins a page and ends with fenceposts or with top. None
+ * of this is recorded: a piece is believed when its chain of chunks leads to a place that is known.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -32,7 +32,8 @@ static bool plausible(const struct asc_model *m, uint64_t raw, uint64_t room)
 }
 
 /*
- * Does the chain of chunks from @p c lead exactly to @p target? Each address of the gap is tried once:
+ * Does the chain of chunks from @p c lead exactly to @p target? Each address of the gap is tried
+ * once:
  * @p dead marks those that lead elsewhere.
  */
 static bool leads_to(struct asc_model *m, asc_addr c, asc_addr base, asc_addr target, uint8_t *dead)
@@ -95,7 +96,8 @@ static bool fence_pair(struct asc_model *m, asc_addr p)
 	       (first & ~(uint64_t)7) == l->hdr && (second & ~(uint64_t)7) == l->hdr;
 }
 
-bool asc_walk_main_fence(struct asc_walk *w, uint64_t raw, uint64_t prev_size, struct asc_error **err)
+bool asc_walk_main_fence(struct asc_walk *w, uint64_t raw, uint64_t prev_size,
+			 struct asc_error **err)
 {
 	struct asc_model *m = w->m;
 	const struct asc_layout *l = m->l;
@@ -138,7 +140,8 @@ static asc_addr piece_end(struct asc_model *m, asc_addr first, asc_addr limit)
 		if (!asc_model_words(m, p, word, 2))
 			return 0;
 		if ((word[1] & ~(uint64_t)7) == l->hdr)
-			return fence_pair(m, p) ? asc_align_up(p + 2u * l->hdr, m->h->page_size) : 0;
+			return fence_pair(m, p) ? asc_align_up(p + 2u * l->hdr, m->h->page_size)
+						: 0;
 		if (!plausible(m, word[1], limit - p))
 			return 0;
 		if (p == first ? !(word[1] & 1) : (!(word[1] & 1) && word[0] != last))

@@ -43,8 +43,10 @@ static struct asc_error *push_fence(struct asc_model *m, size_t arena, const str
 			continue;
 		return asc_member_push(m, arena, q, r->end - q, ASC_FENCE);
 	}
-	return asc_model_find(m, "C-FENCE", (struct asc_at){ .arena = (int)arena, .addr = r->end - (l->minsize - l->hdr) },
-			      "the fencepost at the end of a full heap was overwritten");
+	return asc_model_find(
+		m, "C-FENCE",
+		(struct asc_at){ .arena = (int)arena, .addr = r->end - (l->minsize - l->hdr) },
+		"the fencepost at the end of a full heap was overwritten");
 }
 
 struct asc_error *asc_tops_push(struct asc_model *m, size_t arena)
@@ -60,7 +62,8 @@ struct asc_error *asc_tops_push(struct asc_model *m, size_t arena)
 			/* in pieces the region is only a zone: top's own size is all there is */
 			if (m->work[arena].pieces)
 				ASC_TRY(asc_member_push(m, arena, a->top,
-							asc_min(a->top_size, r->end - a->top), ASC_TOP));
+							asc_min(a->top_size, r->end - a->top),
+							ASC_TOP));
 			else
 				ASC_TRY(push_top(m, arena, r));
 		} else if (r->heap_info) {
@@ -68,7 +71,8 @@ struct asc_error *asc_tops_push(struct asc_model *m, size_t arena)
 		}
 	}
 	if (a->nregions && !have_top)
-		return asc_model_find(m, "C-TOP", (struct asc_at){ .arena = (int)arena, .addr = a->top },
+		return asc_model_find(m, "C-TOP",
+				      (struct asc_at){ .arena = (int)arena, .addr = a->top },
 				      "top is in no heap of the arena");
 	return NULL;
 }
@@ -91,7 +95,8 @@ static size_t seek(const asc_extent_vec *v, asc_addr addr)
 
 #define shrink(v)                                                                                  \
 	do {                                                                                       \
-		void *shrink_p_ = (v)->len ? realloc((v)->data, (v)->len * sizeof(*(v)->data)) : NULL; \
+		void *shrink_p_ = (v)->len ? realloc((v)->data, (v)->len * sizeof(*(v)->data))     \
+					   : NULL;                                                 \
 		if (shrink_p_)                                                                     \
 			(v)->data = shrink_p_;                                                     \
 	} while (0)
@@ -182,7 +187,10 @@ struct asc_error *asc_arena_finish(struct asc_model *m, size_t arena)
 		return NULL;
 	a->unwalked_bytes += a->system_mem - covered;
 	m->h->complete = false;
-	return asc_model_find(m, "S-EXTENT", (struct asc_at){ .arena = (int)arena, .addr = a->addr, .unwalked = a->system_mem - covered },
-			      "system_mem is %" PRIu64 " bytes, but only %" PRIu64 " bytes of heap were found",
-			      a->system_mem, covered);
+	return asc_model_find(
+		m, "S-EXTENT",
+		(struct asc_at){
+			.arena = (int)arena, .addr = a->addr, .unwalked = a->system_mem - covered },
+		"system_mem is %" PRIu64 " bytes, but only %" PRIu64 " bytes of heap were found",
+		a->system_mem, covered);
 }

@@ -65,7 +65,9 @@ static void copy_libc(const struct asc_libc *lib, struct asc_heap_libc *to)
 	memcpy(to->build_id, lib->build_id, sizeof(to->build_id));
 	to->version[sizeof(to->version) - 1] = to->build_id[sizeof(to->build_id) - 1] = 0;
 	to->minor = lib->minor;
-	to->layout = l->from == ASC_FROM_DWARF ? "dwarf" : l->from == ASC_FROM_TABLE ? "table" : "scan";
+	to->layout = l->from == ASC_FROM_DWARF	 ? "dwarf"
+		     : l->from == ASC_FROM_TABLE ? "table"
+						 : "scan";
 	to->malloc_state_size = l->sizeof_malloc_state;
 	to->heap_info_size = l->sizeof__heap_info;
 #define COPY(member) to->member = l->member
@@ -96,8 +98,8 @@ static void copy_libc(const struct asc_libc *lib, struct asc_heap_libc *to)
 static struct asc_error *check_layout(const struct asc_layout *l)
 {
 	if ((l->word != 4 && l->word != 8) || l->hdr != 2 * l->word || l->malloc_alignment < 8 ||
-	    !asc_is_pow2(l->malloc_alignment) || l->minsize < 4u * l->word || !asc_is_pow2(l->heap_max) ||
-	    !l->sizeof_malloc_state || !l->sizeof__heap_info)
+	    !asc_is_pow2(l->malloc_alignment) || l->minsize < 4u * l->word ||
+	    !asc_is_pow2(l->heap_max) || !l->sizeof_malloc_state || !l->sizeof__heap_info)
 		return asc_err(ASC_ENOSYM, "the layout of libc's malloc is not complete");
 	return NULL;
 }
@@ -182,7 +184,7 @@ static struct asc_error *read_arena(struct asc_model *m, size_t i)
 static struct asc_error *read_all(struct asc_model *m)
 {
 	ASC_TRY(asc_model_open(m));
-	ASC_TRY(asc_threads_read(m));
+	ASC_TRY(asc_heap_threads(m));
 	for (size_t i = 0; i < m->h->narenas; i++) {
 		ASC_TRY(read_arena(m, i));
 		if (m->opts->depth == ASC_DEPTH_LISTS)

@@ -117,7 +117,8 @@ struct asc_error *asc_model_account(struct asc_model *m, uint64_t bytes)
 	m->memory += bytes;
 	if (!m->memory_max || m->memory <= m->memory_max)
 		return NULL;
-	err = asc_err(ASC_ENOMEM, "the heap's tables take more than %" PRIu64 " bytes", m->memory_max);
+	err = asc_err(ASC_ENOMEM, "the heap's tables take more than %" PRIu64 " bytes",
+		      m->memory_max);
 	return asc_err_try(err, "allow more with --max-memory=BYTES");
 }
 

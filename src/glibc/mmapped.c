@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Chunks with a mapping of their own are in no list. Their headers stand at page starts of anonymous
- * memory; mp_ says how many there are and how large together. Most begin a mapping or follow another
- * one, so these are tried first; only if the sums do not agree is every page looked at.
+ * Chunks with a mapping of their own are in no list. Their headers stand at page starts of
+ * anonymous memory; mp_ says how many there are and how large together. Most begin a mapping or
+ * follow another one, so these are tried first; only if the sums do not agree is every page looked
+ * at.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -165,7 +166,8 @@ static struct asc_error *every_page(struct hunt *h, const struct span *s, struct
 		size_t n = 0;
 
 		for (asc_addr p = a; n < BATCH && p < s->end; n++) {
-			iov[n] = (struct asc_iov){ asc_first_chunk(m->l, p), bytes + n * width, width, 0 };
+			iov[n] = (struct asc_iov){ asc_first_chunk(m->l, p), bytes + n * width,
+						   width, 0 };
 			p = next_page(h, p + m->h->page_size, s->end);
 		}
 		ASC_TRY(asc_read_bulk(m->t, iov, n));
@@ -175,7 +177,8 @@ static struct asc_error *every_page(struct hunt *h, const struct span *s, struct
 			struct asc_mmapped c;
 
 			a = p + m->h->page_size;
-			if (p < behind || iov[i].got < width || !header(h, p, s->end, iov[i].buf, &c))
+			if (p < behind || iov[i].got < width ||
+			    !header(h, p, s->end, iov[i].buf, &c))
 				continue;
 			ASC_TRY(chain(h, p, s->end, &behind));
 		}
@@ -231,7 +234,8 @@ static bool in_flight(const struct asc_model *m)
 
 		if (asc_thread_in_libc(m, &threads[i]))
 			return true;
-		if (nr > 0 && (nr == arch->nr_mmap || nr == arch->nr_munmap || nr == arch->nr_mremap))
+		if (nr > 0 &&
+		    (nr == arch->nr_mmap || nr == arch->nr_munmap || nr == arch->nr_mremap))
 			return true;
 	}
 	return false;
@@ -255,11 +259,12 @@ static struct asc_error *reconcile(struct hunt *h)
 	moving = in_flight(m);
 	if (!moving)
 		m->h->complete = false;
-	return asc_model_find(m, "S-MMAPPED",
-			      (struct asc_at){ .arena = -1, .addr = m->lib->mp, .transient = moving },
-			      "mp_ counts %" PRIu64 " mmapped chunks of %" PRIu64
-			      " bytes; %zu of %" PRIu64 " bytes were found",
-			      h->want, h->want_bytes, h->found.len, h->bytes);
+	return asc_model_find(
+		m, "S-MMAPPED",
+		(struct asc_at){ .arena = -1, .addr = m->lib->mp, .transient = moving },
+		"mp_ counts %" PRIu64 " mmapped chunks of %" PRIu64 " bytes; %zu of %" PRIu64
+		" bytes were found",
+		h->want, h->want_bytes, h->found.len, h->bytes);
 }
 
 struct asc_error *asc_mmapped_read(struct asc_model *m)

@@ -48,9 +48,9 @@ struct asc_model {
 	ASC_VEC(struct asc_region_ref) refs;
 	ASC_VEC(struct asc_finding) findings;
 	size_t findings_max;
-	uint64_t heap_max;   /* alignment and room of a heap_info */
-	uint64_t align_mask; /* of chunks */
-	uint64_t chunk_phase; /* chunk addresses are this modulo the alignment */
+	uint64_t heap_max;	     /* alignment and room of a heap_info */
+	uint64_t align_mask;	     /* of chunks */
+	uint64_t chunk_phase;	     /* chunk addresses are this modulo the alignment */
 	uint64_t memory, memory_max; /* bytes of the tables */
 	uint64_t done, total;	     /* progress in bytes of regions */
 	bool native;		     /* words as the host's: 64-bit little-endian */
@@ -142,7 +142,7 @@ ASC_MUST struct asc_error *asc_arena_finish(struct asc_model *m, size_t arena);
 
 /* ---- tcache.c, mmapped.c ---- */
 
-ASC_MUST struct asc_error *asc_threads_read(struct asc_model *m);
+ASC_MUST struct asc_error *asc_heap_threads(struct asc_model *m);
 ASC_MUST struct asc_error *asc_mmapped_read(struct asc_model *m);
 asc_addr asc_thread_slot(const struct asc_target *t, const struct asc_libc *lib,
 			 const struct asc_thread *thread, uint64_t off);

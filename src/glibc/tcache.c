@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Threads: which arena each uses and what its tcache holds. A tcache belongs to its thread alone and
- * is changed without a lock, so a thread that is inside libc may be stopped between two stores.
+ * Threads: which arena each uses and what its tcache holds. A tcache belongs to its thread alone
+ * and is changed without a lock, so a thread that is inside libc may be stopped between two stores.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -36,13 +36,13 @@ static struct asc_at at_of(const struct cursor *c, asc_addr addr)
 	return (struct asc_at){ .arena = -1, .addr = addr, .transient = c->in_flight };
 }
 
-static struct asc_error *find_at(struct cursor *c, const char *code, asc_addr addr, const char *what,
-				 uint64_t value)
+static struct asc_error *find_at(struct cursor *c, const char *code, asc_addr addr,
+				 const char *what, uint64_t value)
 {
-	return asc_model_find(c->m, code, at_of(c, addr), "tcache of thread %d, bin %u: %s 0x%" PRIx64, c->thread->tid, c->bin, what,
-			      value);
+	return asc_model_find(c->m, code, at_of(c, addr),
+			      "tcache of thread %d, bin %u: %s 0x%" PRIx64, c->thread->tid, c->bin,
+			      what, value);
 }
-
 
 bool asc_thread_in_libc(const struct asc_model *m, const struct asc_thread *thread)
 {
@@ -95,7 +95,8 @@ static struct asc_error *check_key(struct cursor *c, asc_addr e, uint64_t key)
 	if (c->in_flight && c->thread->bins[c->bin].count == 0)
 		return NULL;
 	return find_at(c, "C-TCACHE-KEY", e - c->m->l->hdr,
-		       "the cached chunk's key was overwritten (a write to freed memory), it is", key);
+		       "the cached chunk's key was overwritten (a write to freed memory), it is",
+		       key);
 }
 
 static struct asc_error *walk_list(struct cursor *c, asc_addr at)
@@ -147,16 +148,18 @@ static struct asc_error *check_count(struct cursor *c, asc_addr at)
 
 	if (!off || (off == 1 && c->in_flight))
 		return NULL;
-	return asc_model_find(c->m, off == 1 ? "S-TCACHE-COUNT" : "C-TCACHE-COUNT", at_of(c, at),
-			      "tcache of thread %d, bin %u: the list holds %u chunks, its counter says %u",
-			      c->thread->tid, c->bin, b->count, b->stated);
+	return asc_model_find(
+		c->m, off == 1 ? "S-TCACHE-COUNT" : "C-TCACHE-COUNT", at_of(c, at),
+		"tcache of thread %d, bin %u: the list holds %u chunks, its counter says %u",
+		c->thread->tid, c->bin, b->count, b->stated);
 }
 
 static struct asc_error *walk_tcache(struct cursor *c)
 {
 	struct asc_model *m = c->m;
 	const struct asc_layout *l = m->l;
-	struct asc_field cf = l->tcache_perthread_struct_counts, ef = l->tcache_perthread_struct_entries;
+	struct asc_field cf = l->tcache_perthread_struct_counts,
+			 ef = l->tcache_perthread_struct_entries;
 	uint64_t slots = m->h->params.tcache_count;
 
 	if (!cf.present)
@@ -277,7 +280,7 @@ static struct asc_error *link_arenas(struct asc_model *m)
 	return NULL;
 }
 
-struct asc_error *asc_threads_read(struct asc_model *m)
+struct asc_error *asc_heap_threads(struct asc_model *m)
 {
 	const struct asc_thread *threads;
 	size_t n;

@@ -35,7 +35,8 @@ static const struct asc_mmapped *mmapped_at(const struct asc_heap *h, asc_addr a
 }
 
 /* The iterator at the last indexed chunk at or before @p addr, which lies in span @p si. */
-static void start_near(const struct asc_region *r, size_t si, asc_addr addr, struct asc_chunk_iter *it)
+static void start_near(const struct asc_region *r, size_t si, asc_addr addr,
+		       struct asc_chunk_iter *it)
 {
 	const struct asc_span *s = &r->spans[si];
 	size_t every = r->nindex > 1 ? 4096 : 0, lo = 0, hi = r->nindex;

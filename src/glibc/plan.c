@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * What a capture must copy so that the model can be read from it. For a walk: every region. For
+ * lists alone: the lists are followed once here, and the pages that their members' links are on are
+ * named, which are few where free chunks are large.
+ */
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "base/cleanup.h"
+#include "base/num.h"
+#include "glibc/model.h"
+
+struct plan {
+	struct asc_model *m;
+	ASC_VEC(struct asc_range) v;
+};
+
+/* Whole pages; what follows the last range joins it. */
+static struct asc_error *add(struct plan *p, asc_addr addr, uint64_t len)
+{
+	const uint64_t page = p->m->h->page_size;
+	struct asc_range *last = p->v.len ? &p->v.data[p->v.len - 1] : NULL;
+	asc_addr from = asc_align_down(addr, page), end;
+	struct asc_range r;
+
+	if (!len || !asc_add(addr, len, &end))
+		return NULL;
+	end = asc_align_up(end, page);
+	if (last && from >= last->addr && from <= last->addr + last->len) {
+		last->len = asc_max(last->addr + last->len, end) - last->addr;
+		return NULL;
+	}
+	r = (struct asc_range){ from, end - from };
+	return asc_vec_push(&p->v, r);
+}
+
+static struct asc_error *add_word(struct plan *p, asc_addr addr)
+{
+	return addr ? add(p, addr, 8) : NULL;
+}
+
+static struct asc_error *add_libc(struct plan *p)
+{
+	const struct asc_libc *lib = p->m->lib;
+	const struct asc_heap *h = p->m->h;
+	const asc_addr words[] = { lib->curbrk,
+				   lib->narenas,
+				   lib->narenas_limit,
+				   lib->free_list,
+				   lib->list_lock,
+				   lib->free_list_lock,
+				   lib->global_max_fast,
+				   lib->tcache_key,
+				   lib->tcache_dummy,
+				   lib->single_threaded,
+				   lib->multiple_threads,
+				   lib->always_fail_morecore,
+				   lib->malloc_initialized };
+
+	ASC_TRY(add(p, h->libc_data_start, h->libc_data_end - h->libc_data_start));
+	ASC_TRY(add(p, lib->mp, p->m->l->sizeof_malloc_par));
+	for (size_t i = 0; i < ASC_ARRAY_SIZE(words); i++)
+		ASC_TRY(add_word(p, words[i]));
+	return NULL;
+}
+
+static struct asc_error *add_threads(struct plan *p)
+{
+	const struct asc_model *m = p->m;
+	const struct asc_thread *threads;
+	uint64_t size = asc_max(m->l->sizeof_tcache_perthread_struct, 8);
+	size_t n;
+
+	threads = asc_target_threads(m->t, &n);
+	for (size_t i = 0; i < n; i++) {
+		ASC_TRY(add_word(
+			p, asc_thread_slot(m->t, m->lib, &threads[i], m->lib->thread_arena_off)));
+		ASC_TRY(add_word(p,
+				 asc_thread_slot(m->t, m->lib, &threads[i], m->lib->tcache_off)));
+	}
+	for (size_t i = 0; i < m->h->nthreads; i++)
+		if (m->h->threads[i].tcache)
+			ASC_TRY(add(p, m->h->threads[i].tcache - m->l->hdr, m->l->hdr + size));
+	return NULL;
+}
+
+static struct asc_error *add_arena(struct plan *p, size_t arena)
+{
+	struct asc_model *m = p->m;
+	const struct asc_arena *a = &m->h->arenas[arena];
+	bool pieces = m->work[arena].pieces, whole = m->opts->depth == ASC_DEPTH_WALK || pieces;
+	uint64_t node = 6u * m->l->word;
+
+	ASC_TRY(add(p, a->addr, m->l->sizeof_malloc_state));
+	ASC_TRY(asc_lists_read(m, arena));
+	ASC_TRY(asc_tops_push(m, arena));
+	ASC_TRY(asc_members_settle(m, arena));
+	if (pieces)
+		ASC_TRY(asc_pieces_find(m));
+	for (size_t i = 0; i < a->nregions; i++) {
+		const struct asc_region *r = &a->regions[i];
+
+		if (whole)
+			ASC_TRY(add(p, r->start, r->end - r->start));
+		else if (r->heap_info)
+			ASC_TRY(add(p, r->start, r->first - r->start + node));
+	}
+	for (size_t i = 0; i < m->work[arena].members.len; i++)
+		ASC_TRY(add(p, m->work[arena].members.data[i].addr, node));
+	return NULL;
+}
+
+static struct asc_error *make(struct plan *p)
+{
+	struct asc_model *m = p->m;
+
+	ASC_TRY(asc_model_open(m));
+	ASC_TRY(asc_heap_threads(m));
+	ASC_TRY(add_libc(p));
+	ASC_TRY(add_threads(p));
+	for (size_t i = 0; i < m->h->narenas; i++)
+		ASC_TRY(add_arena(p, i));
+	ASC_TRY(asc_mmapped_read(m));
+	for (size_t i = 0; i < m->h->nmmapped; i++)
+		ASC_TRY(add(p, m->h->mmapped[i].start, m->h->page_size));
+	return NULL;
+}
+
+struct asc_error *asc_heap_plan(struct asc_target *t, const struct asc_libc *lib,
+				const struct asc_residency *res, enum asc_depth depth,
+				struct asc_range **ret, size_t *ret_n)
+{
+	struct asc_heap_opts opts = { .depth = depth };
+	struct asc_model m = { .t = t, .lib = lib, .l = &lib->layout, .res = res, .opts = &opts };
+	struct plan p = { .m = &m };
+	struct asc_error *err = make(&p);
+
+	asc_model_close(&m);
+	if (err) {
+		asc_vec_free(&p.v);
+		return asc_wrap(err, "planning what to read of the heap");
+	}
+	*ret = p.v.data;
+	*ret_n = p.v.len;
+	return NULL;
+}
