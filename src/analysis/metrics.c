@@ -21,10 +21,10 @@ struct page {
 static void close_page(struct asc_utilisation *u, struct page *p, uint64_t page_size)
 {
 	if (p->resident) {
-		uint64_t percent = p->live * 100 / page_size;
+		uint64_t percent = (p->live * 100 + page_size - 1) / page_size; /* rounded up */
 		size_t b = !p->live		  ? 0
 			   : p->live == page_size ? ASC_UTIL_BUCKETS - 1
-						  : (size_t)(percent / 10 + 1);
+						  : (size_t)((percent - 1) / 10 + 1);
 
 		u->pages[asc_min(b, ASC_UTIL_BUCKETS - 1)]++;
 	}

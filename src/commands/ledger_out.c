@@ -137,8 +137,8 @@ void asc_put_bar(struct asc_out *o, const char *label, uint64_t bytes, uint64_t 
 		return;
 	}
 	asc_fmt_bar(bar, sizeof(bar), share, cells, opts->ascii);
-	asc_out_text(o, "  %-28s %10s %3.0f%%  %s%s%s", label,
-		     asc_fmt_bytes(buf, bytes, opts->exact_bytes), share * 100,
+	asc_out_text(o, "  %-28s %10s %3.0f%%%s%s%s%s", label,
+		     asc_fmt_bytes(buf, bytes, opts->exact_bytes), share * 100, *bar ? "  " : "",
 		     asc_out_color(o, color), bar,
 		     *asc_out_color(o, color) ? asc_out_color(o, ASC_C_NONE) : "");
 }
@@ -302,7 +302,7 @@ static void prediction_freep(struct asc_prediction **p)
 	asc_prediction_free(*p);
 }
 
-struct asc_error *asc_advice_get(struct asc_session *s, struct asc_advice **ret)
+struct asc_error *asc_advice_get(const struct asc_session *s, struct asc_advice **ret)
 {
 	ASC_AUTO(prediction_freep) struct asc_prediction *trim = NULL;
 	ASC_AUTO(prediction_freep) struct asc_prediction *reclaim = NULL;
@@ -313,8 +313,8 @@ struct asc_error *asc_advice_get(struct asc_session *s, struct asc_advice **ret)
 	in.ledger = s->ledger;
 	in.allocator = s->allocator;
 	if (in.heap) {
-		ASC_TRY(asc_prediction_get(s, ASC_PREDICT_TRIM, 0, -1, &trim));
-		ASC_TRY(asc_prediction_get(s, ASC_PREDICT_RECLAIM, 0, -1, &reclaim));
+		ASC_TRY(asc_prediction_make(s, ASC_PREDICT_TRIM, 0, -1, &trim));
+		ASC_TRY(asc_prediction_make(s, ASC_PREDICT_RECLAIM, 0, -1, &reclaim));
 		in.trim = trim;
 		in.reclaim = reclaim;
 	}

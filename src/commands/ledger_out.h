@@ -21,7 +21,7 @@ void asc_put_bars(struct asc_out *o, const struct asc_session *s);
 void asc_warn_ledger(struct asc_out *o, const struct asc_session *s);
 
 /* Verdict, predictions and the target's environment, all from the session. */
-ASC_MUST struct asc_error *asc_advice_get(struct asc_session *s, struct asc_advice **ret);
+ASC_MUST struct asc_error *asc_advice_get(const struct asc_session *s, struct asc_advice **ret);
 /* Wrapped text: the first line after @p first, others after @p rest. */
 void asc_put_wrapped(struct asc_out *o, const char *first, const char *rest, const char *text,
 		     const char *command);

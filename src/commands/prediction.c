@@ -11,10 +11,16 @@
 struct asc_error *asc_prediction_get(struct asc_session *s, enum asc_prediction_kind kind,
 				     uint64_t pad, int arena, struct asc_prediction **ret)
 {
+	ASC_TRY(asc_session_need(s, ASC_NEED_LISTS | ASC_NEED_RESIDENCY | ASC_NEED_LEDGER));
+	return asc_prediction_make(s, kind, pad, arena, ret);
+}
+
+struct asc_error *asc_prediction_make(const struct asc_session *s, enum asc_prediction_kind kind,
+				      uint64_t pad, int arena, struct asc_prediction **ret)
+{
 	ASC_AUTO(asc_vmflags_deinit) struct asc_vmflags vm = { 0 };
 	struct asc_trim_in in = { .arena = arena };
 
-	ASC_TRY(asc_session_need(s, ASC_NEED_LISTS | ASC_NEED_RESIDENCY | ASC_NEED_LEDGER));
 	in.heap = asc_session_heap(s);
 	if (!in.heap)
 		return asc_err(ASC_EUNSUPPORTED, "there is no glibc heap to predict for");

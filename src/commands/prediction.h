@@ -14,6 +14,10 @@ enum asc_prediction_kind { ASC_PREDICT_TRIM, ASC_PREDICT_RECLAIM };
  */
 ASC_MUST struct asc_error *asc_prediction_get(struct asc_session *s, enum asc_prediction_kind kind,
 					      uint64_t pad, int arena, struct asc_prediction **ret);
+/* From what the session has already. */
+ASC_MUST struct asc_error *asc_prediction_make(const struct asc_session *s,
+					       enum asc_prediction_kind kind, uint64_t pad,
+					       int arena, struct asc_prediction **ret);
 /* "prediction": {...} of INTERFACE section 5; nothing in text. */
 void asc_prediction_json(struct asc_out *o, const struct asc_session *s,
 			 enum asc_prediction_kind kind, const struct asc_prediction *p);

@@ -52,9 +52,11 @@ static void put_lines(struct asc_out *o, const struct asc_ledger *l)
 	line(o, l, "malloc: fragmented", m->fragmented, none);
 	line(o, l, "malloc: cached (tcache, fastbins)", m->cached, none);
 	line(o, l, "malloc: headers", m->metadata, none);
-	line(o, l, "malloc: arenas together", m->resident, SWAPPED("malloc"));
+	if (m->swapped)
+		line(o, l, "malloc: arenas, in swap", 0, SWAPPED("malloc"));
 	line(o, l, "malloc: mmapped chunks", l->mmapped_chunks, SWAPPED("mmapped chunk"));
-	snprintf(stacks, sizeof(stacks), "stacks of %zu threads", l->nstacks);
+	snprintf(stacks, sizeof(stacks), "stacks of %zu thread%s", l->nstacks,
+		 l->nstacks == 1 ? "" : "s");
 	line(o, l, stacks, l->thread_stacks, SWAPPED("stack"));
 	line(o, l, "files (code, data, mapped)", l->files, SWAPPED("file"));
 	line(o, l, "shared memory", l->shared, SWAPPED("shared"));
