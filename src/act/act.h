@@ -20,7 +20,8 @@ struct asc_act_ctx {
 	void *arg;
 };
 
-/* malloc_trim(pad). ASC_EAGAIN: busy (which arena, which thread); ASC_EUNSUPPORTED: a clear refusal. */
+/* malloc_trim(pad). ASC_EAGAIN: busy (which arena, which thread); ASC_EUNSUPPORTED: a clear
+ * refusal. */
 ASC_MUST struct asc_error *asc_act_trim(const struct asc_act_ctx *c, uint64_t pad,
 					struct asc_act_result *ret);
 /* Every whole free page of one arena (index) or all (-1), under that arena's lock. */

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The two ways to get hold of T. With everything stopped any thread will do once all arena mutexes
+ * are 0. A thread that sleeps in a call that malloc never makes holds none of them: it alone needs
+ * to be stopped, and what the others do does not matter.
+ */
+#include "act/inject.h"
+
+#if ASC_CAN_INJECT
+#include <stdlib.h>
+#include <time.h>
+
+#include "base/cleanup.h"
+#include "target/proc.h"
+
+enum { NAP_MIN_MS = 1, NAP_MAX_MS = 20, SLEEPERS_MAX = 16, WAIT_DEFAULT_MS = 5000 };
+
+static void nap(void)
+{
+	long ms = NAP_MIN_MS + random() % (NAP_MAX_MS - NAP_MIN_MS + 1);
+	struct timespec ts = { 0, ms * 1000000 };
+
+	nanosleep(&ts, NULL);
+}
+
+static struct asc_error *try_all(struct asc_borrow *b, asc_addr *busy, pid_t *inside)
+{
+	struct asc_error *err;
+	size_t alive = 0;
+
+	ASC_TRY(asc_halt_all(&b->halt));
+	asc_act_fault(b->op, 1);
+	if (!asc_target_alive(b->op->c->live))
+		return asc_err_id(
+			asc_err(ASC_EAGAIN, "process %d exited or changed its program", b->op->pid),
+			"E-EXITED");
+	for (size_t i = 0; i < b->halt.n; i++)
+		alive += b->halt.v[i].state != ASC_HALT_GONE;
+	b->single = alive <= 1;
+	b->since = b->halt.since;
+	if (asc_preflight_busy(b->op, &b->halt, busy, inside))
+		return asc_preflight_error(b->op, *busy, *inside, b->tries + 1);
+	asc_act_fault(b->op, 2);
+	err = asc_choose(b);
+	return err ? err : asc_borrow_save(b, asc_halt_find(&b->halt, b->tid));
+}
+
+struct asc_error *asc_begin_all(struct asc_borrow *b)
+{
+	const struct asc_op *op = b->op;
+	unsigned wait_ms = op->c->opts.wait_ms ? op->c->opts.wait_ms : WAIT_DEFAULT_MS;
+	double deadline = asc_act_now() + wait_ms;
+	struct asc_error *err;
+
+	b->all = true;
+	srandom((unsigned)op->tool ^ (unsigned)time(NULL));
+	for (;;) {
+		asc_addr busy = 0;
+		pid_t inside = 0;
+
+		err = try_all(b, &busy, &inside);
+		if (!err)
+			return NULL;
+		asc_halt_release(&b->halt, 0);
+		if (err->code != ASC_EAGAIN || asc_act_now() > deadline ||
+		    atomic_load(&op->sh->cancel) || !asc_target_alive(op->c->live))
+			return err;
+		asc_error_free(err);
+		op->sh->result.retries = ++b->tries;
+		atomic_store(&op->sh->stage, ASC_STAGE_WAITING);
+		nap();
+	}
+}
+
+static struct asc_error *try_one(struct asc_borrow *b, pid_t tid)
+{
+	struct asc_halted *t;
+	int64_t nr;
+
+	ASC_TRY(asc_halt_one(&b->halt, tid));
+	asc_act_fault(b->op, 1);
+	b->since = b->halt.since;
+	t = asc_halt_find(&b->halt, tid);
+	nr = asc_real_call(tid, &t->regs);
+	if ((int64_t)t->regs.orig_rax < 0 || (int64_t)t->regs.rax >= 0 ||
+	    !asc_safe_call(b->op, nr, t->regs.rdi))
+		return asc_err(ASC_EAGAIN, "thread %d woke up", tid);
+	ASC_TRY(asc_choose_check(b, t));
+	asc_act_fault(b->op, 2);
+	return asc_borrow_save(b, t);
+}
+
+struct asc_error *asc_begin_sleeper(struct asc_borrow *b)
+{
+	const struct asc_op *op = b->op;
+	ASC_AUTO(asc_freep) pid_t *tids = NULL;
+	pid_t *tasks = NULL;
+	size_t n = 0, threads = 0;
+	struct asc_error *err = NULL;
+
+	if (asc_proc_tasks(op->pid, &tasks, &threads))
+		return asc_err_id(asc_err(ASC_ENOTARGET, "no process %d", op->pid), "E-NOPROC");
+	free(tasks);
+	b->single = threads == 1;
+	if (!b->single && asc_preflight_lockless(op, threads))
+		return asc_err(ASC_EAGAIN, "malloc takes no locks, yet there are %zu threads",
+			       threads);
+	ASC_TRY(asc_choose_sleepers(op, &b->blocked, &tids, &n));
+	for (size_t i = 0; i < n && i < SLEEPERS_MAX; i++) {
+		asc_error_free(err);
+		err = try_one(b, tids[i]);
+		if (!err && asc_target_alive(op->c->live))
+			return NULL;
+		asc_halt_release(&b->halt, 0);
+	}
+	return err ? err : asc_err(ASC_EAGAIN, "no thread sleeps in a suitable system call");
+}
+#endif
