@@ -131,7 +131,7 @@ static struct asc_error *run(struct asc_session *s, const struct asc_args *a, st
 {
 	struct tuning t = { 0 };
 	struct asc_act_ctx c;
-	int v;
+	int v = 0;
 	bool yes;
 	char line[256];
 
