@@ -196,6 +196,9 @@ struct asc_error *asc_op_prepare(const struct asc_act_ctx *c, int arena, struct 
 
 	if (asc_target_kind(c->live) != ASC_LIVE)
 		return refuse("E-CORE", "a core file cannot be changed", NULL, NULL);
+	if (!asc_target_alive(c->live))
+		return asc_err_id(asc_err(ASC_ENOTARGET, "process %d has exited", op.pid),
+				  "E-EXITED");
 	if (asc_target_arch(c->live) != asc_arch_native())
 		return refuse("E-ARCH", "this build calls into x86-64 processes only",
 			      "the target runs another instruction set",
@@ -213,7 +216,10 @@ struct asc_error *asc_op_prepare(const struct asc_act_ctx *c, int arena, struct 
 		err = ring(c, &op);
 	if (err) {
 		asc_op_deinit(&op);
-		return err;
+		if (asc_target_alive(c->live))
+			return err;
+		return asc_err_id(asc_wrap(err, "process %d exited or changed its program", op.pid),
+				  "E-EXITED");
 	}
 	malloc_range(c, &op);
 	ranges(c, &op);

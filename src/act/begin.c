@@ -105,7 +105,7 @@ struct asc_error *asc_begin_sleeper(struct asc_borrow *b)
 	if (!b->single && asc_preflight_lockless(op, threads))
 		return asc_err(ASC_EAGAIN, "malloc takes no locks, yet there are %zu threads",
 			       threads);
-	ASC_TRY(asc_choose_sleepers(op, &b->blocked, &tids, &n));
+	ASC_TRY(asc_choose_sleepers(op, &tids, &n));
 	for (size_t i = 0; i < n && i < SLEEPERS_MAX; i++) {
 		asc_error_free(err);
 		err = try_one(b, tids[i]);

@@ -76,14 +76,38 @@ static struct asc_error *check_seccomp(struct asc_borrow *b, pid_t tid)
 	return asc_seccomp_check(tid, calls, b->op->reclaim ? ASC_ARRAY_SIZE(calls) : 5);
 }
 
-static struct asc_error *check_status(struct asc_borrow *b, pid_t tid, uint64_t blocked)
+/*
+ * The signal that T sends to itself, and which does nothing when nobody traces: ignored by default,
+ * or ignored by choice. Best one that T does not block: then nobody can be waiting for it with
+ * sigwait or a signalfd, which need it blocked everywhere.
+ */
+static int marker(uint64_t caught, uint64_t ignored, uint64_t blocked, uint64_t pending)
 {
+	static const int preferred[] = { SIGURG, SIGWINCH };
+
+	for (int pass = 0; pass < 2; pass++) {
+		uint64_t no_good = pending | (pass ? 0 : blocked);
+
+		for (size_t i = 0; i < ASC_ARRAY_SIZE(preferred); i++) {
+			if (!((caught | no_good) >> (preferred[i] - 1) & 1))
+				return preferred[i];
+		}
+		for (int s = 1; s < 32; s++) {
+			if (s != SIGCHLD && (ignored & ~no_good) >> (s - 1) & 1)
+				return s;
+		}
+	}
+	return 0;
+}
+
+static struct asc_error *check_status(struct asc_borrow *b, const struct asc_halted *t)
+{
+	pid_t tid = t->tid;
 	struct asc_text text = { 0 };
 	struct asc_proc_stat st;
 	uint64_t caught = 0, ignored = 0, pending = 0, shared = 0, mode = 0;
 	const char *ns;
 	bool shadow;
-	static const int preferred[] = { SIGURG, SIGWINCH };
 
 	if (asc_proc_stat(b->op->pid, tid, &st) ||
 	    asc_proc_read(b->op->pid, tid, "status", &text)) {
@@ -110,21 +134,7 @@ static struct asc_error *check_status(struct asc_borrow *b, pid_t tid, uint64_t 
 		return no("it belongs to the kernel (io_uring)");
 	if (shadow)
 		return no("it has a shadow stack");
-	/* default: ignored. No handler, nobody waits for it with sigwait or a signalfd, none
-	 * pending. */
-	b->sig = 0;
-	for (size_t i = 0; i < ASC_ARRAY_SIZE(preferred) && !b->sig; i++) {
-		uint64_t bit = 1ull << (preferred[i] - 1);
-
-		if (!((caught | blocked | pending | shared) & bit))
-			b->sig = preferred[i];
-	}
-	for (int s = 1; s < 32 && !b->sig; s++) {
-		uint64_t bit = 1ull << (s - 1);
-
-		if (ignored & bit && !((blocked | pending | shared) & bit) && s != SIGCHLD)
-			b->sig = s;
-	}
+	b->sig = marker(caught, ignored, t->mask, pending | shared);
 	if (!b->sig)
 		return no(
 			"the program handles or waits for every signal that could mark the end of "
@@ -295,7 +305,6 @@ struct asc_error *asc_choose_check(struct asc_borrow *b, const struct asc_halted
 	struct asc_text text = { 0 };
 	struct asc_maps maps = { 0 };
 	struct asc_error *err;
-	uint64_t blocked = 0;
 	asc_addr hi = 0;
 
 	if (!t->known)
@@ -311,9 +320,7 @@ struct asc_error *asc_choose_check(struct asc_borrow *b, const struct asc_halted
 	b->mem = -1;
 	if (asc_proc_open(b->op->pid, t->tid, "mem", O_RDWR, &b->mem))
 		return asc_err_os(errno, "cannot open the memory of thread %d", t->tid);
-	for (size_t i = 0; i < b->halt.n; i++)
-		blocked |= b->halt.v[i].state == ASC_HALT_STOPPED ? b->halt.v[i].mask : 0;
-	ASC_TRY(check_status(b, t->tid, blocked | b->blocked));
+	ASC_TRY(check_status(b, t));
 	ASC_TRY(check_rseq(b, t));
 	if (asc_proc_read(b->op->pid, t->tid, "maps", &text))
 		return asc_err(ASC_EAGAIN, "thread %d exited", t->tid);
@@ -413,15 +420,13 @@ struct asc_error *asc_choose(struct asc_borrow *b)
 				 "E-BUSY");
 }
 
-struct asc_error *asc_choose_sleepers(const struct asc_op *op, uint64_t *ret_blocked, pid_t **ret,
-				      size_t *ret_n)
+struct asc_error *asc_choose_sleepers(const struct asc_op *op, pid_t **ret, size_t *ret_n)
 {
 	ASC_AUTO(asc_freep) pid_t *tids = NULL;
 	ASC_AUTO(asc_freep) struct scored *v = NULL;
 	struct asc_text text = { 0 };
 	size_t n = 0, kept = 0;
 
-	*ret_blocked = 0;
 	if (asc_proc_tasks(op->pid, &tids, &n))
 		return asc_err_id(asc_err(ASC_ENOTARGET, "no process %d", op->pid), "E-NOPROC");
 	v = calloc(n + 1, sizeof(*v));
@@ -430,11 +435,7 @@ struct asc_error *asc_choose_sleepers(const struct asc_op *op, uint64_t *ret_blo
 	for (size_t i = 0; i < n; i++) {
 		long long nr;
 		unsigned long long arg;
-		uint64_t blocked = 0;
 
-		if (!asc_proc_read(op->pid, tids[i], "status", &text) &&
-		    asc_proc_status_hex(text.p, "SigBlk", &blocked))
-			*ret_blocked |= blocked;
 		if (op->c->opts.tid && op->c->opts.tid != tids[i])
 			continue;
 		if (asc_proc_read(op->pid, tids[i], "syscall", &text) ||

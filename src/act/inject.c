@@ -264,6 +264,7 @@ static enum asc_ran one_stop(struct asc_borrow *b, int status, asc_addr stop, bo
 	if (!ev && sig == b->sig) {
 		if (get_regs(b->tid, &r) && r.rsp == stop && r.rip == b->op->g.syscall + 2)
 			return ASC_RAN;
+		b->resend = true;
 		asc_pt(PTRACE_CONT, b->tid, 0, NULL);
 		return ASC_RAN_TIMEOUT;
 	}
@@ -362,6 +363,8 @@ bool asc_borrow_restore(struct asc_borrow *b)
 	asc_act_fault(b->op, 83);
 	ok = same(b) && ok;
 	asc_pt(PTRACE_DETACH, b->tid, 0, NULL);
+	if (b->resend)
+		kill(b->op->pid, b->sig);
 	asc_act_fault(b->op, 84);
 	b->armed = false;
 	return ok;

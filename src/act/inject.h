@@ -84,7 +84,8 @@ struct asc_frame_in {
 };
 
 /* Frames are pure: bytes from what was saved. ASC_EBUG if it does not fit. */
-ASC_MUST struct asc_error *asc_frame_build(const struct asc_frame_in *in, struct asc_act_frame *ret);
+ASC_MUST struct asc_error *asc_frame_build(const struct asc_frame_in *in,
+					   struct asc_act_frame *ret);
 /* Bytes below the stack pointer that frame and call need. */
 uint64_t asc_frame_need(size_t xstate_len);
 /* Registers without the kernel's help to restart the interrupted system call @p nr. */
@@ -186,9 +187,9 @@ struct asc_borrow {
 	int mem;
 	int sig;
 	bool armed, masked, seccomp_suspended, back;
-	bool single;	  /* the target has no other thread */
-	bool all;	  /* everything was stopped, not only T */
-	uint64_t blocked; /* signals that some thread blocks, as far as not in halt */
+	bool single; /* the target has no other thread */
+	bool all;    /* everything was stopped, not only T */
+	bool resend; /* a real one of the marker's kind came: it is sent again at the end */
 	unsigned tries;
 	double since; /* ms: T was stopped */
 	struct asc_saved s;
@@ -222,8 +223,7 @@ int64_t asc_real_call(pid_t tid, const struct user_regs_struct *regs);
 ASC_MUST struct asc_error *asc_choose(struct asc_borrow *b);
 /* Candidates without stopping anything, best first. @p ret owned by the caller. @p ret_blocked:
  * every signal that some thread blocks. */
-ASC_MUST struct asc_error *asc_choose_sleepers(const struct asc_op *op, uint64_t *ret_blocked,
-					       pid_t **ret, size_t *ret_n);
+ASC_MUST struct asc_error *asc_choose_sleepers(const struct asc_op *op, pid_t **ret, size_t *ret_n);
 /* Can this stopped thread lend itself? NULL: yes, and b->tid, ns_tid, sig are set. */
 ASC_MUST struct asc_error *asc_choose_check(struct asc_borrow *b, const struct asc_halted *t);
 
