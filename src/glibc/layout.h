@@ -81,6 +81,7 @@ struct asc_libc {
 	bool tls_known;		   /* thread_arena's and tcache's places are known */
 	uint64_t tls_offset;
 	uint64_t thread_arena_off, tcache_off; /* in the TLS block; UINT64_MAX: unknown */
+	double scan_pause_ms;	   /* the scan had to stop the process for this long; 0: it had not */
 	bool primary;		   /* the libc that the executable's malloc resolves to */
 	/* where each fact came from: `symbols` prints these; text owned by the struct */
 	struct asc_fact {

@@ -231,10 +231,35 @@ static struct asc_error *refuse(struct asc_modules *m, struct asc_module *mod,
 	return err;
 }
 
+/* Keep what symbols said beside what the scan found, if they speak of the same arena. */
+static void merge(struct asc_libc *lib, const struct asc_libc *symbols)
+{
+	if (symbols->main_arena != lib->main_arena || symbols->mp != lib->mp)
+		return;
+	for (size_t i = 0; i < ASC_ARRAY_SIZE(wants); i++) {
+		asc_addr addr;
+
+		memcpy(&addr, (const char *)symbols + wants[i].off, sizeof(addr));
+		if (addr)
+			memcpy((char *)lib + wants[i].off, &addr, sizeof(addr));
+	}
+	lib->narenas_limit = symbols->narenas_limit;
+	lib->global_max_fast_size = symbols->global_max_fast_size;
+	if (symbols->tls_known) {
+		lib->tls_known = true;
+		lib->tls_offset = symbols->tls_offset;
+		lib->thread_arena_off = symbols->thread_arena_off;
+		lib->tcache_off = symbols->tcache_off;
+	}
+	for (size_t i = 0; i < symbols->nfacts; i++)
+		asc_libc_fact(lib, symbols->facts[i].name, symbols->facts[i].from,
+			      symbols->facts[i].value);
+}
+
 static struct asc_error *libc_of(struct asc_modules *m, struct asc_target *t,
 				 struct asc_module *mod, struct asc_libc *ret)
 {
-	struct asc_libc *lib = ret;
+	struct asc_libc *lib = ret, symbols;
 	struct asc_error *err;
 
 	*lib = (struct asc_libc){
@@ -249,7 +274,10 @@ static struct asc_error *libc_of(struct asc_modules *m, struct asc_target *t,
 	if (!err)
 		return NULL;
 	asc_error_free(err);
-	return asc_libc_scan(m, t, mod, lib);
+	symbols = *lib;
+	ASC_TRY(asc_libc_scan(m, t, mod, lib));
+	merge(lib, &symbols);
+	return NULL;
 }
 
 /* ---- finding them ---- */
@@ -287,29 +315,28 @@ static struct asc_error *try_module(struct asc_modules *m, struct asc_target *t,
 	return NULL;
 }
 
-/* A program that is its own libc: it is static, or nothing mapped has a libc's name. */
+/*
+ * A program that is its own libc. Stripped of its symbols it does not say that it is glibc; finding
+ * main_arena and mp_ says it.
+ */
 static struct asc_error *try_static(struct asc_modules *m, struct asc_target *t, libc_vec *v,
 				    struct asc_error **ret_first)
 {
 	struct asc_module *exe = asc_modules_exe(m);
 	struct asc_error *first = NULL, *err;
-	unsigned major, minor;
 	struct asc_sym sym;
-	char banner[128];
-	bool glibc;
 
 	if (!exe || asc_modules_is_dynamic(m))
 		return NULL;
-	err = asc_symbol_find(m, exe, "main_arena", &sym);
-	glibc = !err || asc_libc_banner(m, exe, banner, sizeof(banner), &major, &minor);
-	asc_error_free(err);
-	if (!glibc)
-		return NULL;
 	ASC_TRY(try_module(m, t, exe, v, &first));
-	if (first && !*ret_first)
-		*ret_first = first;
-	else
+	if (!first)
+		return NULL;
+	err = asc_symbol_find(m, exe, "main_arena", &sym);
+	if (err || *ret_first)
 		asc_error_free(first);
+	else
+		*ret_first = first;
+	asc_error_free(err);
 	return NULL;
 }
 
@@ -330,6 +357,23 @@ static void primary_first(struct asc_modules *m, libc_vec *v)
 		/* with another allocator in front, libc is still the one that matters */
 		v->data[0].primary = true;
 	}
+}
+
+/* A core in which not even a libc's name is left. */
+static struct asc_error *try_anywhere(struct asc_modules *m, struct asc_target *t, libc_vec *v)
+{
+	struct asc_libc lib = { .thread_arena_off = UINT64_MAX, .tcache_off = UINT64_MAX };
+	struct asc_error *err;
+
+	if (asc_target_kind(t) != ASC_CORE)
+		return NULL;
+	err = asc_libc_scan(m, t, NULL, &lib);
+	if (!err)
+		return asc_vec_push(v, lib);
+	if (err->code == ASC_ENOMEM)
+		return err;
+	asc_error_free(err);
+	return NULL;
 }
 
 static struct asc_error *none(struct asc_modules *m, struct asc_target *t)
@@ -365,6 +409,8 @@ struct asc_error *asc_libc_find(struct asc_modules *m, struct asc_target *t, str
 			err = try_module(m, t, asc_modules_get(m, i), &v, &first);
 	if (!err)
 		err = try_static(m, t, &v, &first);
+	if (!err && !v.len && !first)
+		err = try_anywhere(m, t, &v);
 	if (!err && !v.len && !first)
 		first = none(m, t);
 	if (!err && !v.len)

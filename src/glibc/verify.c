@@ -9,7 +9,7 @@
 
 #include "base/cleanup.h"
 #include "base/num.h"
-#include "glibc/layout.h"
+#include "glibc/scan.h"
 
 enum { RING_MAX = 65536, BINS_WRONG_MAX = 16 };
 
@@ -178,29 +178,59 @@ static struct asc_error *check_par(const struct image *im, uint64_t flags, uint6
 	return NULL;
 }
 
-struct asc_error *asc_libc_verify(struct asc_target *t, const struct asc_libc *lib)
+static struct asc_error *load(struct asc_target *t, const struct asc_libc *lib, asc_addr addr,
+			      uint64_t size, struct image *ret)
 {
-	const struct asc_layout *l = &lib->layout;
-	size_t len = (size_t)asc_max(l->sizeof_malloc_state, l->sizeof_malloc_par);
-	ASC_AUTO(asc_freep) uint8_t *buf = NULL;
-	struct image im = { .t = t, .lib = lib };
-	uint64_t flags, system_mem;
+	uint8_t *buf;
+	struct asc_error *err;
 
-	if (!lib->main_arena || !lib->mp || !l->word || !l->malloc_state_bins.present ||
-	    len > 65536)
+	if (!addr || !lib->layout.word || !lib->layout.malloc_state_bins.present || !size ||
+	    size > 65536)
 		return WRONG("no layout");
-	buf = malloc(len);
+	buf = malloc(size);
 	if (!buf)
 		return asc_err(ASC_ENOMEM, "checking main_arena");
-	im.p = buf;
-	im.len = l->sizeof_malloc_state;
-	ASC_TRY(asc_read(t, lib->main_arena, buf, im.len));
-	ASC_TRY(check_header(&im));
-	ASC_TRY(check_bins(&im));
-	ASC_TRY(check_ring(&im));
-	flags = field(&im, l->malloc_state_flags);
-	system_mem = field(&im, l->malloc_state_system_mem);
-	im.len = l->sizeof_malloc_par;
-	ASC_TRY(asc_read(t, lib->mp, buf, im.len));
-	return check_par(&im, flags, system_mem);
+	err = asc_read(t, addr, buf, size);
+	if (err) {
+		free(buf);
+		return err;
+	}
+	*ret = (struct image){ .t = t, .lib = lib, .p = buf, .len = size };
+	return NULL;
+}
+
+struct asc_error *asc_verify_arena(struct asc_target *t, const struct asc_libc *lib)
+{
+	struct asc_error *err;
+	struct image im = { 0 };
+
+	ASC_TRY(load(t, lib, lib->main_arena, lib->layout.sizeof_malloc_state, &im));
+	err = check_header(&im);
+	if (!err)
+		err = check_bins(&im);
+	if (!err)
+		err = check_ring(&im);
+	free((void *)im.p);
+	return err;
+}
+
+struct asc_error *asc_verify_par(struct asc_target *t, const struct asc_libc *lib)
+{
+	const struct asc_layout *l = &lib->layout;
+	struct asc_error *err;
+	uint64_t flags, system_mem;
+	struct image im = { 0 };
+
+	ASC_TRY(asc_read_uint(t, lib->main_arena + l->malloc_state_flags.off, 4, &flags));
+	ASC_TRY(asc_read_word(t, lib->main_arena + l->malloc_state_system_mem.off, &system_mem));
+	ASC_TRY(load(t, lib, lib->mp, l->sizeof_malloc_par, &im));
+	err = check_par(&im, flags, system_mem);
+	free((void *)im.p);
+	return err;
+}
+
+struct asc_error *asc_libc_verify(struct asc_target *t, const struct asc_libc *lib)
+{
+	ASC_TRY(asc_verify_arena(t, lib));
+	return asc_verify_par(t, lib);
 }

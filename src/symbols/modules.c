@@ -440,3 +440,11 @@ struct asc_target *asc_modules_target(struct asc_modules *m)
 {
 	return m->t;
 }
+
+bool asc_module_tls_size(const struct asc_module *mod, uint64_t *ret)
+{
+	const struct asc_modpriv *p = mod->priv;
+
+	*ret = p->tls_memsz;
+	return p->tls_memsz != 0;
+}

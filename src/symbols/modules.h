@@ -72,6 +72,8 @@ struct asc_elf *asc_module_debug_elf(struct asc_modules *m, struct asc_module *m
 /* The module with DT_SONAME @p soname: the @p nth one (dlmopen makes several), or NULL. */
 struct asc_module *asc_modules_soname(struct asc_modules *m, const char *soname, size_t nth);
 struct asc_module *asc_modules_exe(struct asc_modules *m);
+/* Size of the module's PT_TLS. @return false: it has none, or its headers are not known */
+bool asc_module_tls_size(const struct asc_module *mod, uint64_t *ret);
 /* A dynamic linker has loaded something into this process. */
 bool asc_modules_is_dynamic(struct asc_modules *m);
 struct asc_target *asc_modules_target(struct asc_modules *m);

@@ -75,7 +75,7 @@ static void collect(struct asc_modules *m, struct asc_module *mod)
 		}
 	}
 	if (v.len)
-		qsort(v.data, v.len, sizeof(*v.data), by_addr);
+		asc_sort(v.data, v.len, sizeof(*v.data), by_addr);
 	p->funcs = v.data;
 	p->nfuncs = v.len;
 }

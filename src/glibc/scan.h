@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Shared by the scans of a stripped file, of memory, and of thread-local storage. */
+#ifndef ASC_GLIBC_SCAN_H
+#define ASC_GLIBC_SCAN_H
+
+#include "glibc/layout.h"
+#include "symbols/elffile.h"
+
+/* Layouts of the built-in table that fit the target's CPU. @return false: no more */
+bool asc_layout_row(const struct asc_arch *arch, size_t i, struct asc_layout *ret,
+		    unsigned *ret_first, unsigned *ret_last);
+
+/* scanfile.c: main_arena and mp_ in the file's own data. */
+ASC_MUST struct asc_error *asc_scan_file(struct asc_modules *m, struct asc_target *t,
+					 struct asc_elf *e, struct asc_libc *lib);
+/* scanmem.c: main_arena and mp_ in the memory of @p lib's module, or anywhere. */
+ASC_MUST struct asc_error *asc_scan_memory(struct asc_target *t, struct asc_libc *lib);
+/* scantls.c: thread_arena and tcache in the threads' TLS; refines the release. */
+ASC_MUST struct asc_error *asc_scan_tls(struct asc_modules *m, struct asc_target *t,
+					struct asc_libc *lib);
+
+/* verify.c: one struct at a time. */
+ASC_MUST struct asc_error *asc_verify_arena(struct asc_target *t, const struct asc_libc *lib);
+ASC_MUST struct asc_error *asc_verify_par(struct asc_target *t, const struct asc_libc *lib);
+
+#endif
