@@ -383,3 +383,13 @@ void asc_module_load(struct asc_modules *m, struct asc_module *mod, bool debug)
 	if (debug)
 		asc_module_find_debug(m, mod);
 }
+
+void asc_modules_load_all(struct asc_modules *m)
+{
+	bool refused = m->fod_refused;
+
+	m->fod_refused = true;
+	for (size_t i = 0; i < m->n; i++)
+		asc_module_load(m, &m->v[i], true);
+	m->fod_refused = refused;
+}

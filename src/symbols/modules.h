@@ -65,6 +65,8 @@ struct asc_module *asc_modules_at(struct asc_modules *m, asc_addr addr);
 
 /* Open the module's file, and with @p debug its debug file, if that was not tried yet. */
 void asc_module_load(struct asc_modules *m, struct asc_module *mod, bool debug);
+/* Every module, without asking any server. */
+void asc_modules_load_all(struct asc_modules *m);
 /* The module's ELF image: its file, else what is mapped of it; borrowed, NULL if neither can be had. */
 struct asc_elf;
 struct asc_elf *asc_module_elf(struct asc_modules *m, struct asc_module *mod);
