@@ -94,7 +94,7 @@ static bool harmless(uint32_t c)
 	return (c & 0xfffe) != 0xfffe;
 }
 
-char *asc_escape(const char *s)
+static char *escape(const char *s, bool backslash)
 {
 	bool utf8 = asc_utf8_locale();
 	size_t len = strlen(s), cap;
@@ -108,7 +108,7 @@ char *asc_escape(const char *s)
 		uint32_t c;
 		size_t n = asc_utf8_next(s + i, len - i, &c);
 		if (n && harmless(c) && (utf8 || c < 0x80)) {
-			if (c == '\\')
+			if (c == '\\' && backslash)
 				*p++ = '\\';
 			memcpy(p, s + i, n);
 			p += n;
@@ -120,6 +120,16 @@ char *asc_escape(const char *s)
 	}
 	*p = 0;
 	return out;
+}
+
+char *asc_escape(const char *s)
+{
+	return escape(s, true);
+}
+
+char *asc_harmless(const char *s)
+{
+	return escape(s, false);
 }
 
 size_t asc_text_width(const char *s)

@@ -113,10 +113,13 @@ struct asc_error *asc_out_end(struct asc_out *o, bool complete)
 		o->partial = true;
 	o->ops->end(o, !o->partial);
 	errno = 0;
-	if (fflush(o->f) || ferror(o->f))
-		asc_out_fail(o, asc_err_id(asc_err(ASC_EIO, "writing the output: %s",
-						   errno ? strerror(errno) : "it failed"),
-					   "E-OUTPUT"));
+	if (fflush(o->f) || ferror(o->f)) {
+		int e = errno;
+		struct asc_error *err =
+			asc_err(ASC_EIO, "writing the output: %s", e ? strerror(e) : "it failed");
+		err->os_errno = e; /* EPIPE is nothing to talk about */
+		asc_out_fail(o, asc_err_id(err, "E-OUTPUT"));
+	}
 	return asc_take(o->err);
 }
 
@@ -246,11 +249,16 @@ void asc_out_warn(struct asc_out *o, const char *code, const char *fmt, ...)
 	}
 	o->warnings[o->nwarnings++] = w;
 	if (asc_out_is_text(o)) {
-		char *e = asc_escape(w.message);
+		char *e = asc_harmless(w.message);
 		fflush(o->f);
 		fprintf(stderr, "arenascope: warning: %s   [%s]\n", e ? e : "?", code);
 		free(e);
 	}
+}
+
+bool asc_out_broken(const struct asc_out *o)
+{
+	return o->err || ferror(o->f);
 }
 
 void asc_out_partial(struct asc_out *o)

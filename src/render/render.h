@@ -135,6 +135,8 @@ void asc_out_partial(struct asc_out *o);
 bool asc_out_is_partial(const struct asc_out *o);
 
 enum asc_color { ASC_C_NONE, ASC_C_BOLD, ASC_C_DIM, ASC_C_LIVE, ASC_C_TRIM, ASC_C_RETAINED, ASC_C_FRAG, ASC_C_CACHED, ASC_C_BAD };
+/* Nothing more will arrive (closed pipe, full disk): long loops may stop. */
+bool asc_out_broken(const struct asc_out *o);
 /* Escape sequences, or "" without colour. */
 const char *asc_out_color(const struct asc_out *o, enum asc_color c);
 
@@ -151,6 +153,8 @@ bool asc_utf8_locale(void);
 const char *asc_fmt_bytes(char buf[static 32], uint64_t bytes, bool exact);
 /* Control bytes, invalid UTF-8 and (in C locale) non-ASCII as \xHH. Owned string, or NULL. */
 char *asc_escape(const char *s);
+/* The same, but backslashes stay single: for messages, whose foreign parts may be escaped already. */
+char *asc_harmless(const char *s);
 /* A bar of at most @p cells for @p share (0..1): eighth blocks, or '#' in ASCII. */
 void asc_fmt_bar(char *buf, size_t size, double share, unsigned cells, bool ascii);
 
