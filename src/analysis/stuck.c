@@ -230,11 +230,15 @@ static void add_thread(const struct asc_look *look, struct asc_stuck *s, pid_t t
 	add(s, "thread %d%s%s", (int)tid, *name ? " " : "", name);
 }
 
+static void add_waiting(struct asc_stuck *s, size_t n, const char *more)
+{
+	if (n)
+		add(s, "; %zu %sthread%s wait%s", n, more, n == 1 ? "" : "s", n == 1 ? "s" : "");
+}
+
 static void add_waiters(struct asc_stuck *s, const struct asc_stuck_lock *l)
 {
-	if (l->nwaiters)
-		add(s, "; %zu thread%s wait%s", l->nwaiters, l->nwaiters == 1 ? "" : "s",
-		    l->nwaiters == 1 ? "s" : "");
+	add_waiting(s, l->nwaiters, "");
 }
 
 static void say_cycle(const struct asc_look *look, struct asc_stuck *s)
@@ -248,7 +252,7 @@ static void say_cycle(const struct asc_look *look, struct asc_stuck *s)
 		add(s, " waits for %s, which it holds itself", s->threads[first].what);
 		if (s->threads[first].handler_over_malloc)
 			add(s, ": malloc in a signal handler that interrupted malloc");
-		add_waiters(s, lock_of(s, first));
+		add_waiting(s, lock_of(s, first)->nwaiters - 1, "more ");
 		return;
 	}
 	for (size_t i = 0; i < s->ncycle && i < SHOWN; i++) {
@@ -480,6 +484,17 @@ static struct asc_error *judge(const struct asc_look *look, struct asc_stuck *s)
 	}
 	say_rest(look, s);
 	return NULL;
+}
+
+bool asc_stuck_suspects_loop(const struct asc_stuck *s)
+{
+	for (size_t i = 0; i < s->nthreads; i++) {
+		const struct asc_stuck_thread *th = &s->threads[i];
+
+		if (th->doing == ASC_DOING_RUN && th->in_malloc && (s->looks < 2 || th->same_call))
+			return s->verdict == ASC_STUCK_IDLE || s->verdict == ASC_STUCK_UNCLEAR;
+	}
+	return false;
 }
 
 /* One thread, but the arenas count more: the others stayed behind at a fork. */

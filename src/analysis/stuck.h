@@ -101,6 +101,8 @@ struct asc_look {
 	const struct asc_heap *heap; /* or NULL */
 	const struct asc_libc *lib;  /* or NULL */
 	struct asc_modules *m;
+	struct asc_target
+		*now; /* the process as it runs on, for words that were not captured; or NULL */
 	/* nanoseconds on a CPU at the beginning and the end of the time between the looks; may be
 	 * empty */
 	const struct asc_cpu_time *cpu_before, *cpu_after;
@@ -118,6 +120,8 @@ void asc_look_memo_freep(struct asc_look_memo **memo);
 ASC_MUST struct asc_error *asc_stuck_make(const struct asc_look *look,
 					  const struct asc_look_memo *before,
 					  struct asc_stuck **ret);
+/* A thread may be looping over corrupt lists: a walk of the heap (look->heap->walked) would tell. */
+bool asc_stuck_suspects_loop(const struct asc_stuck *s);
 void asc_stuck_free(struct asc_stuck *s);
 void asc_stuck_freep(struct asc_stuck **s);
 

@@ -31,12 +31,18 @@ int asc_stuck_index(const struct asc_stuck *s, pid_t tid)
 	return -1;
 }
 
-static bool peek(struct asc_target *t, asc_addr addr, size_t size, uint64_t *ret)
+bool asc_look_peek(const struct asc_look *look, asc_addr addr, size_t size, uint64_t *ret)
 {
-	struct asc_error *err = asc_read_uint(t, addr, size, ret);
+	struct asc_error *err = asc_read_uint(look->t, addr, size, ret);
+	bool ok = !err;
 
 	asc_error_free(err);
-	return !err;
+	if (!ok && look->now) {
+		err = asc_read_uint(look->now, addr, size, ret);
+		ok = !err;
+		asc_error_free(err);
+	}
+	return ok;
 }
 
 /* The lock at @p addr, made if it is not there. NULL without memory. */
@@ -75,7 +81,8 @@ static bool is_stdio(const struct asc_look *look, const struct asc_stuck_lock *l
 	size_t n;
 	const struct asc_thread *th = asc_target_threads(look->t, &n);
 
-	if (!peek(look->t, l->addr + OWNER, asc_target_arch(look->t)->word_size, &owner) || !owner)
+	if (!asc_look_peek(look, l->addr + OWNER, asc_target_arch(look->t)->word_size, &owner) ||
+	    !owner)
 		return false;
 	for (size_t i = 0; i < n; i++) {
 		if (th[i].regs.tp_valid && th[i].regs.tp == owner) {
@@ -163,11 +170,11 @@ static void mutex_holder(const struct asc_look *look, struct asc_stuck *s, struc
 
 	if (!l->value_known || !l->value)
 		return;
-	if (peek(look->t, l->addr + MUTEX_KIND, 4, &kind) && (kind & PRIO_INHERIT)) {
+	if (asc_look_peek(look, l->addr + MUTEX_KIND, 4, &kind) && (kind & PRIO_INHERIT)) {
 		name_owner(s, l, (pid_t)(l->value & TID_MASK), "priority-inheriting lock word");
 		return;
 	}
-	if (peek(look->t, l->addr + OWNER, 4, &owner) && owner && owner <= TID_MASK)
+	if (asc_look_peek(look, l->addr + OWNER, 4, &owner) && owner && owner <= TID_MASK)
 		name_owner(s, l, (pid_t)owner, "owner field of the mutex");
 }
 
@@ -295,10 +302,10 @@ static struct asc_error *add_held(const struct asc_look *look, struct asc_stuck 
 		    !lock_at(s, a->addr + lib->layout.malloc_state_mutex.off, ASC_LOCK_ARENA))
 			return asc_err(ASC_ENOMEM, "locks");
 	}
-	if (lib && lib->list_lock && peek(look->t, lib->list_lock, 4, &v) && v &&
+	if (lib && lib->list_lock && asc_look_peek(look, lib->list_lock, 4, &v) && v &&
 	    !lock_at(s, lib->list_lock, ASC_LOCK_LIST))
 		return asc_err(ASC_ENOMEM, "locks");
-	if (lib && lib->free_list_lock && peek(look->t, lib->free_list_lock, 4, &v) && v &&
+	if (lib && lib->free_list_lock && asc_look_peek(look, lib->free_list_lock, 4, &v) && v &&
 	    !lock_at(s, lib->free_list_lock, ASC_LOCK_FREE_LIST))
 		return asc_err(ASC_ENOMEM, "locks");
 	return NULL;
@@ -323,7 +330,7 @@ struct asc_error *asc_stuck_locks(const struct asc_look *look, const enum asc_lo
 		struct asc_stuck_lock *l = &s->locks[i];
 		uint64_t v;
 
-		l->value_known = peek(look->t, l->addr, 4, &v);
+		l->value_known = asc_look_peek(look, l->addr, 4, &v);
 		l->value = l->value_known ? (uint32_t)v : 0;
 		identify(look, l);
 		find_holder(look, s, l);

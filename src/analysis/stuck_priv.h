@@ -5,6 +5,8 @@
 
 #include "analysis/stuck.h"
 
+/* An unsigned integer of the look, or else of the process as it runs on. */
+bool asc_look_peek(const struct asc_look *look, asc_addr addr, size_t size, uint64_t *ret);
 /* Index of a thread in s->threads, -1: none. */
 int asc_stuck_index(const struct asc_stuck *s, pid_t tid);
 /*

@@ -100,12 +100,27 @@ static const struct {
 	{ "madvise_thp", true },
 };
 
+/* "poll" for "__GI___poll" and "__libc_poll": the call as the program knows it. */
+static const char *plain_name(const char *f)
+{
+	static const char *const prefixes[] = { "__GI_", "__libc_", "__" };
+
+	for (size_t i = 0; i < ASC_ARRAY_SIZE(prefixes); i++) {
+		if (!strncmp(f, prefixes[i], strlen(prefixes[i])))
+			f += strlen(prefixes[i]);
+	}
+	while (*f == '_')
+		f++;
+	return f;
+}
+
 static bool is_malloc(const struct asc_trace_frame *f, bool *ret_locked)
 {
 	if (!f->in_libc || !f->function)
 		return false;
 	for (size_t i = 0; i < ASC_ARRAY_SIZE(malloc_functions); i++) {
-		if (asc_function_is(f->function, malloc_functions[i].name)) {
+		if (asc_function_is(plain_name(f->function),
+				    plain_name(malloc_functions[i].name))) {
 			*ret_locked = malloc_functions[i].locked;
 			return true;
 		}
@@ -187,20 +202,6 @@ static const struct waits *wait_of(const struct asc_trace *trace)
 	return NULL;
 }
 
-/* "poll" for "__GI___poll" and "__libc_poll": the call as the program knows it. */
-static const char *plain_name(const char *f)
-{
-	static const char *const prefixes[] = { "__GI_", "__libc_", "__" };
-
-	for (size_t i = 0; i < ASC_ARRAY_SIZE(prefixes); i++) {
-		if (!strncmp(f, prefixes[i], strlen(prefixes[i])))
-			f += strlen(prefixes[i]);
-	}
-	while (*f == '_')
-		f++;
-	return f;
-}
-
 static void name_call(const struct asc_thread *th, const struct asc_trace *trace,
 		      struct asc_stuck_thread *ret)
 {
@@ -219,17 +220,11 @@ static void name_wait(const struct asc_look *look, const struct waits *w, asc_ad
 {
 	uint64_t tid;
 
-	if (!strcmp(w->what, "the end of a thread") && futex) {
-		/* joiners wait for the tid field to become 0 */
-		struct asc_error *err = asc_read_uint(look->t, futex, 4, &tid);
-
-		if (!err)
-			snprintf(ret->what, sizeof(ret->what), "the end of thread %" PRIu64, tid);
-		asc_error_free(err);
-		if (!err)
-			return;
-	}
-	snprintf(ret->what, sizeof(ret->what), "%s", w->what);
+	/* joiners wait for the tid field to become 0 */
+	if (!strcmp(w->what, "the end of a thread") && futex && asc_look_peek(look, futex, 4, &tid))
+		snprintf(ret->what, sizeof(ret->what), "the end of thread %" PRIu64, tid);
+	else
+		snprintf(ret->what, sizeof(ret->what), "%s", w->what);
 }
 
 void asc_stuck_classify(const struct asc_look *look, const struct asc_thread *th,

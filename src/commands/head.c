@@ -124,7 +124,7 @@ static void warn_stop(struct asc_session *s, struct asc_out *o)
 	if (s->possibly_inconsistent)
 		WARN(s, o, SAID_INCONSISTENT, "W-NO-STOP",
 		     "read while it ran (--no-stop): possibly inconsistent");
-	if (s->busy) {
+	if (s->busy && !s->any_moment) {
 		WARN(s, o, SAID_BUSY, "W-BUSY",
 		     "malloc was in the middle of an operation at every one of %u stops: the "
 		     "arenas concerned may not add up",

@@ -33,6 +33,7 @@ struct asc_error *asc_look_take(struct asc_session *s, struct asc_out *o, unsign
 	*ret = (struct asc_look){
 		.t = s->data,
 		.m = s->modules,
+		.now = s->live != s->data ? s->live : NULL,
 		.heap = extra & ASC_NEED_LISTS ? asc_session_heap(s) : NULL,
 		.lib = s->nlibcs ? &s->libcs[0] : NULL,
 	};

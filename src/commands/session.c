@@ -362,7 +362,7 @@ static struct asc_error *stop_quiet(struct asc_session *s)
 		}
 		s->busy = busy;
 		s->busy_retries = try;
-		if (!busy || try == BUSY_TRIES || asc_interrupted())
+		if (!busy || s->any_moment || try == BUSY_TRIES || asc_interrupted())
 			return NULL;
 		struct asc_pause p;
 		asc_target_release(s->live, &p);

@@ -60,6 +60,7 @@ struct asc_session {
 	struct asc_pause pause;	    /* of the last stop */
 	unsigned busy_retries;	    /* how often malloc was in the middle of something */
 	bool busy;		    /* and still was at last */
+	bool any_moment;	    /* stuck, stacks: malloc in mid-operation is what they look for */
 	unsigned have;		    /* enum asc_needs that are fulfilled */
 	bool possibly_inconsistent; /* --no-stop */
 	int64_t taken_at;	    /* seconds since the epoch, of the last read */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -56,9 +57,12 @@ static void text_frame(struct asc_modules *m, struct asc_out *o, size_t i,
 		ASC_AUTO(asc_freep)
 		char *file = asc_escape(inl[k].file ? asc_base_name(inl[k].file) : "");
 
-		asc_out_text(o, "  #%-2zu %18s %s  (inlined)  %s%s%.0d", i, "",
-			     function ? function : "?", file ? file : "",
-			     inl[k].line > 0 ? ":" : "", 0);
+		char line[16] = "";
+
+		if (inl[k].line > 0)
+			snprintf(line, sizeof(line), ":%d", inl[k].line);
+		asc_out_text(o, "  #%-2zu %18s %s  (inlined)  %s%s", i, "",
+			     function ? function : "?", file ? file : "", line);
 	}
 	asc_out_text(o, "  #%-2zu 0x%016" PRIx64 " %s%s", i, f->pc, text ? text : "?",
 		     f->signal_frame ? "  <signal handler called>" : "");
@@ -103,7 +107,7 @@ static void put_group(struct asc_session *s, struct asc_out *o, const struct asc
 	asc_out_object(o, NULL, NULL);
 	asc_out_field(o, "count", NULL, ASC_V_COUNT(n));
 	asc_out_list(o, "threads", NULL);
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n && !asc_out_is_text(o); i++)
 		asc_out_item(o, ASC_V_INT(traces->v[members[i]].tid));
 	asc_out_list_end(o);
 	asc_out_field(o, "note", NULL, t->note ? ASC_V_STR(t->note) : ASC_V_NONE);

@@ -68,6 +68,39 @@ static struct asc_error *look_twice(struct asc_session *s, struct asc_out *o, st
 	return NULL;
 }
 
+/* Somebody runs inside malloc: are the lists in order? The walk may not fit the pause: then not. */
+static struct asc_error *look_deeper(struct asc_session *s, struct asc_out *o,
+				     struct asc_look *look, struct asc_traces **traces,
+				     const struct asc_look_memo *memo, struct asc_stuck **st)
+{
+	struct asc_look now = { 0 };
+	struct asc_traces *fresh = NULL;
+	struct asc_stuck *again = NULL;
+	struct asc_error *err =
+		asc_look_take(s, o, ASC_NEED_LISTS | ASC_NEED_WALK, 0, 0, &now, &fresh);
+
+	if (err && err->code == ASC_EAGAIN && s->live && asc_target_alive(s->live)) {
+		asc_out_warn(o, "W-NO-CHECK",
+			     "the heap was not checked for corrupt lists: a larger "
+			     "--max-pause would allow it");
+		asc_error_free(err);
+		/* what was read is gone: read it again, as it was asked for before */
+		err = asc_look_take(s, o, ASC_NEED_LISTS, 0, 0, &now, &fresh);
+	}
+	ASC_TRY(err);
+	now.cpu_before = look->cpu_before;
+	now.ncpu_before = look->ncpu_before;
+	now.cpu_after = look->cpu_after;
+	now.ncpu_after = look->ncpu_after;
+	asc_traces_free(*traces);
+	*traces = fresh;
+	*look = now;
+	ASC_TRY(asc_stuck_make(&now, memo, &again));
+	asc_stuck_free(*st);
+	*st = again;
+	return NULL;
+}
+
 /* ---- output ---- */
 
 static const struct asc_thread *thread_of(const struct asc_session *s, pid_t tid)
@@ -147,7 +180,8 @@ static void text_lock(struct asc_session *s, struct asc_out *o, const struct asc
 					(int)l->waiters[i]);
 	asc_out_text(o, "  %zu waiting:%s%s%s", l->nwaiters, waiters,
 		     l->nwaiters > WAITERS_SHOWN ? " ..." : "", l->moved ? "  (they move)" : "");
-	text_thread(s, o, look, l->waiters[0]);
+	if (l->waiters[0] != l->holder)
+		text_thread(s, o, look, l->waiters[0]);
 }
 
 static void put_tids(struct asc_out *o, const char *key, const pid_t *v, size_t n)
@@ -267,9 +301,12 @@ static struct asc_error *run(struct asc_session *s, const struct asc_args *a, st
 	struct asc_error *err;
 
 	(void)a;
+	s->any_moment = true;
 	err = look_twice(s, o, &look, &traces, &before, &after, &memo);
 	if (!err)
 		err = asc_stuck_make(&look, memo, &st);
+	if (!err && look.heap && asc_stuck_suspects_loop(st))
+		err = look_deeper(s, o, &look, &traces, memo, &st);
 	free(before.v);
 	free(after.v);
 	ASC_TRY(err);

@@ -109,27 +109,39 @@ static bool is_orphan(const struct asc_arena *a)
 	return a->on_free_list || (a->index && a->attached_known && !a->attached_threads);
 }
 
+static bool is_odd(const struct asc_arena *a)
+{
+	return is_orphan(a) || (a->attached_known && a->attached_threads != a->nthreads);
+}
+
+/* People want the odd ones; programs want all. */
 static void put_arenas(const struct asc_session *s, const struct asc_heap *heap, struct asc_out *o)
 {
-	asc_out_table(o, "arenas", "Arenas by thread", "arena", arena_cols,
+	bool text = asc_out_is_text(o), any = !text;
+
+	for (size_t i = 0; heap && i < heap->narenas; i++)
+		any |= is_odd(&heap->arenas[i]);
+	if (!any)
+		return;
+	asc_out_table(o, "arenas", "Arenas without their threads", "arena", arena_cols,
 		      ASC_ARRAY_SIZE(arena_cols));
 	for (size_t i = 0; heap && i < heap->narenas; i++) {
 		const struct asc_arena *a = &heap->arenas[i];
+		struct asc_value orphan = ASC_V_BOOL(is_orphan(a));
+
+		if (text && !is_odd(a))
+			continue;
+		if (text)
+			orphan = is_orphan(a) ? ASC_V_STR("yes") : ASC_V_NONE;
 		const struct asc_value v[] = {
 			ASC_V_COUNT(a->index),
 			a->attached_known ? ASC_V_COUNT(a->attached_threads) : ASC_V_UNKNOWN,
 			ASC_V_COUNT(a->nthreads),
-			is_orphan(a) && asc_out_is_text(o) ? ASC_V_STR("yes")
-			: asc_out_is_text(o)		   ? ASC_V_NONE
-							   : ASC_V_BOOL(is_orphan(a)),
+			orphan,
 			arena_resident(s, a),
 		};
-		bool odd = is_orphan(a) ||
-			   (a->attached_known && a->attached_threads != a->nthreads);
 
-		/* people want the odd ones; programs want all */
-		if (odd || !asc_out_is_text(o))
-			asc_out_row(o, v);
+		asc_out_row(o, v);
 	}
 	asc_out_table_end(o);
 }

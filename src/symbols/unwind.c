@@ -32,7 +32,7 @@ static size_t get_file(void *arg, uint64_t off, void *buf, size_t len)
 
 static struct asc_unwind_module *module_slot(struct asc_unwinder *u, asc_addr addr)
 {
-	const struct asc_module *mod = asc_modules_at(u->m, addr);
+	struct asc_module *mod = asc_modules_at(u->m, addr);
 	struct asc_unwind_module *v;
 
 	if (!mod)
@@ -56,10 +56,13 @@ static size_t read_from_file(struct asc_unwinder *u, asc_addr addr, void *buf, s
 	struct asc_elf_head h;
 	struct asc_elf_phdr p;
 
-	if (!um || !um->mod->file_ok || !um->mod->file_path)
+	if (!um)
 		return 0;
 	if (!um->file_tried) {
 		um->file_tried = true;
+		asc_module_load(u->m, um->mod, false);
+		if (!um->mod->file_ok || !um->mod->file_path)
+			return 0;
 		um->fd = open(um->mod->file_path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	}
 	if (um->fd < 0 || !asc_elf_head_get(get_file, um, &h))
@@ -114,6 +117,16 @@ bool asc_unwind_is_code(const struct asc_unwinder *u, asc_addr pc)
 	const struct asc_map *m = asc_maps_find(asc_target_maps(u->t), pc);
 
 	return m && (!m->flags_known || (m->flags & ASC_MAP_EXEC));
+}
+
+bool asc_unwind_is_sigreturn(struct asc_unwinder *u, asc_addr pc)
+{
+	const struct asc_arch *arch = asc_target_arch(u->t);
+	uint8_t code[16];
+	size_t len = arch->sigreturn_len;
+
+	return len && len <= sizeof(code) && asc_unwind_read(u, pc, code, len) == len &&
+	       !memcmp(code, arch->sigreturn_code, len);
 }
 
 /* ---- modules ---- */

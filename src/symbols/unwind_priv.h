@@ -15,7 +15,7 @@ enum { ASC_UNWIND_PAGES = 256 };
 
 /* What unwinding needs of a module. */
 struct asc_unwind_module {
-	const struct asc_module *mod;
+	struct asc_module *mod;
 	bool tried, ok;
 	asc_addr hdr;	/* .eh_frame_hdr in the target */
 	asc_addr table; /* its search table */
@@ -42,6 +42,8 @@ size_t asc_unwind_read(struct asc_unwinder *u, asc_addr addr, void *buf, size_t 
 const struct asc_unwind_module *asc_unwind_module_at(struct asc_unwinder *u, asc_addr pc);
 /* May code run here? Unknown flags count as yes. */
 bool asc_unwind_is_code(const struct asc_unwinder *u, asc_addr pc);
+/* Is @p pc where a signal handler returns to? libunwind only knows while it steps over it. */
+bool asc_unwind_is_sigreturn(struct asc_unwinder *u, asc_addr pc);
 /* Frames of an x86-64 thread by libunwind, appended to what is there. */
 ASC_MUST struct asc_error *asc_unwind_x86_64(struct asc_unwinder *u, const struct asc_thread *th,
 					     size_t max, struct asc_stack *ret);

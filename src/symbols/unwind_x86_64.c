@@ -146,7 +146,7 @@ static struct asc_error *walk(struct asc_unwinder *u, unw_cursor_t *c, size_t ma
 			ret->note = "the stack does not go on upwards: corrupt";
 			return NULL;
 		}
-		ASC_TRY(asc_unwind_push(ret, pc, sp, unw_is_signal_frame(c) > 0));
+		ASC_TRY(asc_unwind_push(ret, pc, sp, asc_unwind_is_sigreturn(u, pc)));
 		if (ret->n >= max) {
 			ret->note = "deeper than the limit";
 			return NULL;
