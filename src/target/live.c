@@ -361,6 +361,11 @@ static struct asc_error *live_residency(struct asc_target *t, struct asc_residen
 	return asc_pagemap_residency(l->pagemap, &t->maps, ret);
 }
 
+void asc_live_set_no_scan(struct asc_target *live)
+{
+	asc_pagemap_set_no_scan(live_of(live)->pagemap);
+}
+
 static void live_close(struct asc_target *t)
 {
 	struct live *l = live_of(t);

@@ -47,17 +47,18 @@ enum {
 
 enum { REGIONS = 16384, ENTRIES = 32768, HUGE_DEVICES = 16, HUGE_PAGE = 2 << 20 };
 
-#define PM_PFN	   0x7fffffffffffffull
-#define PM_GUARD   (1ull << 58)
-#define PM_FILE	   (1ull << 61)
-#define PM_SWAP	   (1ull << 62)
-#define PM_PRESENT (1ull << 63)
+#define PM_PFN	     0x7fffffffffffffull
+#define PM_EXCLUSIVE (1ull << 56)
+#define PM_GUARD     (1ull << 58)
+#define PM_FILE	     (1ull << 61)
+#define PM_SWAP	     (1ull << 62)
+#define PM_PRESENT   (1ull << 63)
 
 #define KPF_ZERO_PAGE (1ull << 24)
 
 struct asc_pagemap {
 	pid_t pid;
-	int fd;
+	int fd, kpageflags_fd;
 	int open_errno;
 	bool no_scan;
 	uint64_t page_size;
@@ -272,23 +273,41 @@ static struct asc_error *by_scan(struct scan *s, int *ret_errno)
 
 /* ---- /proc/PID/pagemap ---- */
 
-static unsigned flags_of_entry(const struct asc_pagemap *p, uint64_t entry, uint64_t addr)
+static bool is_zero_page(const struct asc_pagemap *p, uint64_t pfn)
+{
+	uint64_t flags = 0;
+
+	return pfn && p->kpageflags_fd >= 0 &&
+	       pread(p->kpageflags_fd, &flags, 8, (off_t)(pfn * 8)) == 8 && (flags & KPF_ZERO_PAGE);
+}
+
+/* The zero page has no users counted, hence no "exclusive" bit; few other pages lack it. */
+static bool entry_is_zero(struct asc_pagemap *p, uint64_t entry, uint64_t addr)
 {
 	uint64_t pfn = entry & PM_PFN;
-	unsigned flags = 0;
 
+	if (!pfn || (entry & (PM_EXCLUSIVE | PM_FILE)))
+		return false;
+	if (pfn == p->zero_pfn)
+		return true;
+	if (p->huge_zero_pfn && pfn - addr % HUGE_PAGE / p->page_size == p->huge_zero_pfn)
+		return true;
+	if (p->zero_pfn || !is_zero_page(p, pfn))
+		return false;
+	p->zero_pfn = pfn;
+	return true;
+}
+
+static unsigned flags_of_entry(struct asc_pagemap *p, uint64_t entry, uint64_t addr)
+{
 	if (entry & PM_GUARD)
 		return 0;
 	if (entry & PM_SWAP)
 		return ASC_PAGE_SWAPPED;
 	if (!(entry & PM_PRESENT))
 		return 0;
-	flags = ASC_PAGE_PRESENT | (entry & PM_FILE ? ASC_PAGE_FILE : 0u);
-	if (pfn && pfn == p->zero_pfn)
-		flags |= ASC_PAGE_ZERO;
-	if (pfn && p->huge_zero_pfn && pfn - addr % HUGE_PAGE / p->page_size == p->huge_zero_pfn)
-		flags |= ASC_PAGE_ZERO;
-	return flags;
+	return ASC_PAGE_PRESENT | (entry & PM_FILE ? ASC_PAGE_FILE : 0u) |
+	       (entry_is_zero(p, entry, addr) ? ASC_PAGE_ZERO : 0u);
 }
 
 static struct asc_error *map_by_entries(struct scan *s, const struct asc_map *m, int *ret_errno)
@@ -381,14 +400,6 @@ static struct asc_error *by_entries(struct scan *s, int *ret_errno)
 
 /* ---- the zero pages ---- */
 
-static bool is_zero_page(uint64_t pfn)
-{
-	ASC_AUTO(asc_closep) int fd = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
-	uint64_t flags = 0;
-
-	return fd >= 0 && pread(fd, &flags, 8, (off_t)(pfn * 8)) == 8 && (flags & KPF_ZERO_PAGE);
-}
-
 /*
  * Read untouched memory of ours: the kernel maps the zero page and the huge zero page there, and
  * these are the same for every process. Without CAP_SYS_ADMIN it hides page numbers; then
@@ -408,12 +419,12 @@ static void find_zero_pages(struct asc_pagemap *p)
 	madvise(m, LEN, MADV_NOHUGEPAGE);
 	(void)*(const volatile char *)m;
 	pfn = entry_at(fd, (uintptr_t)m, p->page_size) & PM_PFN;
-	if (is_zero_page(pfn))
+	if (is_zero_page(p, pfn))
 		p->zero_pfn = pfn;
-	if (p->zero_pfn && !madvise((void *)huge, HUGE_PAGE, MADV_HUGEPAGE)) {
+	if (!madvise((void *)huge, HUGE_PAGE, MADV_HUGEPAGE)) {
 		(void)*((const volatile char *)huge + p->page_size);
 		pfn = entry_at(fd, huge, p->page_size) & PM_PFN;
-		if (pfn != p->zero_pfn && is_zero_page(pfn) &&
+		if (pfn != p->zero_pfn && is_zero_page(p, pfn) &&
 		    (scan_some(fd, huge, huge + HUGE_PAGE, IS_PFNZERO, &r, 1, &end) != 1 ||
 		     !(r.categories & IS_PFNZERO)))
 			p->huge_zero_pfn = pfn;
@@ -430,7 +441,7 @@ struct asc_error *asc_pagemap_open(pid_t pid, pid_t tid, struct asc_pagemap **re
 	if (!p)
 		return asc_err(ASC_ENOMEM, "residency of process %d", pid);
 	p->pid = pid;
-	p->fd = -1;
+	p->fd = p->kpageflags_fd = -1;
 	p->page_size = (uint64_t)sysconf(_SC_PAGESIZE);
 	p->open_errno = asc_proc_open(pid, tid, "pagemap", O_RDONLY, &p->fd);
 	p->regions = calloc(REGIONS, sizeof(*p->regions));
@@ -439,6 +450,7 @@ struct asc_error *asc_pagemap_open(pid_t pid, pid_t tid, struct asc_pagemap **re
 		asc_pagemap_close(p);
 		return asc_err(ASC_ENOMEM, "residency of process %d", pid);
 	}
+	p->kpageflags_fd = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
 	find_hugetlb(p);
 	find_hugetlbfs(p, tid);
 	find_zero_pages(p);
@@ -452,6 +464,8 @@ void asc_pagemap_close(struct asc_pagemap *p)
 		return;
 	if (p->fd >= 0)
 		close(p->fd);
+	if (p->kpageflags_fd >= 0)
+		close(p->kpageflags_fd);
 	free(p->regions);
 	free(p->entries);
 	free(p);

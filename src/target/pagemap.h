@@ -17,5 +17,7 @@ ASC_MUST struct asc_error *asc_pagemap_residency(struct asc_pagemap *p, const st
 						 struct asc_residency **ret);
 /* Pretend that the kernel has no PAGEMAP_SCAN (tests). */
 void asc_pagemap_set_no_scan(struct asc_pagemap *p);
+/* The same for a live target. */
+void asc_live_set_no_scan(struct asc_target *live);
 
 #endif
