@@ -188,10 +188,16 @@ static struct asc_error *read_maps(struct live *l)
 }
 
 /* An exec keeps pid and start time, but the kernel writes a new auxiliary vector. */
-static bool same_program(struct live *l)
+static struct asc_error *check_program(struct live *l)
 {
-	return !asc_proc_read(l->t.pid, l->tid, "auxv", &l->text) && l->text.len == l->auxv_len &&
-	       !memcmp(l->text.p, l->auxv_raw, l->auxv_len);
+	int e = asc_proc_read(l->t.pid, l->tid, "auxv", &l->text);
+
+	if (e || !l->text.len)
+		return gone(l);
+	if (l->text.len == l->auxv_len && !memcmp(l->text.p, l->auxv_raw, l->auxv_len))
+		return NULL;
+	return asc_err_id(asc_err(ASC_EAGAIN, "process %d replaced its program (exec)", l->t.pid),
+			  "E-EXEC");
 }
 
 static struct asc_error *read_auxv(struct live *l)
@@ -321,13 +327,8 @@ static struct asc_error *live_stop(struct asc_target *t, const struct asc_stop_o
 	ASC_TRY(asc_stopper_start(t->pid, l->task_fd, before.n, opts, &l->stopper));
 	/* the pid may have been given to another process, or the program replaced, before we held
 	 * it */
-	if (exited(l))
-		err = gone(l);
-	else if (!same_program(l))
-		err = asc_err_id(
-			asc_err(ASC_EAGAIN, "process %d replaced its program (exec)", t->pid),
-			"E-EXEC");
-	else
+	err = exited(l) ? gone(l) : check_program(l);
+	if (!err)
 		err = read_maps(l);
 	asc_fault("tool", 6);
 	if (!err)
@@ -347,11 +348,14 @@ static bool live_is_stopped(const struct asc_target *t)
 static bool live_alive(struct asc_target *t)
 {
 	struct live *l = live_of(t);
+	struct asc_error *err;
 
 	if (exited(l))
 		return false;
 	l->tid = asc_proc_live_tid(t->pid);
-	return l->tid && same_program(l);
+	err = l->tid ? check_program(l) : gone(l);
+	asc_error_free(err);
+	return !err;
 }
 
 static struct asc_error *live_residency(struct asc_target *t, struct asc_residency **ret)
