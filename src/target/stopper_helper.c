@@ -460,16 +460,21 @@ ASC_BARE static void hold(struct asc_stop_area *a)
 
 ASC_BARE static bool is_socket(const struct asc_stop_area *a, pid_t tid, uint64_t fd)
 {
-	static const char want[] = "socket:";
+	static const char want[] = { 's', 'o', 'c', 'k', 'e', 't', ':' };
 	char leaf[24] = "/fd/", path[48], link[sizeof(want)];
-	long n;
 
 	if (fd > INT_MAX)
 		return false;
 	task_path(leaf + 4, (pid_t)fd, "");
 	task_path(path, tid, leaf);
-	n = asc_raw(SYS_readlinkat, a->task_fd, (long)path, (long)link, sizeof(link), 0);
-	return n == sizeof(link) && !__builtin_memcmp(link, want, sizeof(want) - 1);
+	if (asc_raw(SYS_readlinkat, a->task_fd, (long)path, (long)link, sizeof(link), 0) !=
+	    (long)sizeof(link))
+		return false;
+	for (size_t i = 0; i < sizeof(want); i++) {
+		if (link[i] != want[i])
+			return false;
+	}
+	return true;
 }
 
 /* See restart.h: some system calls would return EINTR for our interrupt alone. */

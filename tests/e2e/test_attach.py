@@ -234,6 +234,9 @@ def test_sigkill_at_random_moments(victim, who):
     v.quit()
 
 
+AFTER_RELEASE = ("attach:8", "attach:9", "attach:10")  # the tool had asked for its end
+
+
 @pytest.mark.parametrize("point", [*(f"attach:{n}" for n in range(1, 11)),
                                    *(f"attach-tool:{n}" for n in range(1, 11)),
                                    *(f"tool:{n}" for n in range(1, 7))])
@@ -243,7 +246,7 @@ def test_fault_points(victim, point):
     driver = start_driver(v.pid, "times=3", env={"ARENASCOPE_FAULT": point})
     out, _ = driver.communicate(timeout=30)
     if point.startswith("attach:"):  # the stopper died: an error or an early release, never a hang
-        assert driver.returncode == 75 or '"watchdog": true' in out or point == "attach:10", out
+        assert driver.returncode == 75 or '"watchdog": true' in out or point in AFTER_RELEASE, out
     else:
         assert driver.returncode == -signal.SIGKILL, f"{point} was not reached: {out}"
     helpers.wait_for(lambda: untraced(v.pid), 5, "the release")
@@ -469,9 +472,8 @@ def test_as_an_ordinary_user(for_everybody):
                              stdout=subprocess.PIPE, text=True)
     try:
         assert child.stdout.readline().startswith("ready")
-        s = refused_by(for_everybody, child.pid, *NOBODY) if False else json.loads(
-            subprocess.run([*NOBODY, for_everybody / "driver", str(child.pid), "read"], capture_output=True,
-                           text=True).stdout)
+        s = json.loads(subprocess.run([*NOBODY, for_everybody / "driver", str(child.pid), "read"],
+                                      capture_output=True, text=True).stdout)
         assert s.get("held"), s
         assert s["resident"] == s["rss"] and s["bytes"] > 100000
     finally:
@@ -519,7 +521,7 @@ def test_residency_is_rss(victim, way):
         pytest.skip("this kernel has no PAGEMAP_SCAN")
     assert s["source"] == (1 if way == "scan" else 2), s["why"]
     assert s["resident"] == s["rss"] and s["swapped"] == s["swap"]
-    if "zero_page" in rows(v):
+    if "zero_page" in rows(v) and way == "scan":  # the other way skips mappings without Rss
         assert s["zero"] >= 32 * helpers.PAGE
 
 
