@@ -175,17 +175,18 @@ static bool links_on(struct walk *w, asc_addr p, const uint64_t *word)
 		return false;
 	if (!asc_model_word(m, word[2] + 3u * m->l->word, &bk) || bk != p)
 		return false;
-	return misplaced(m, w->arena, word[3]) ||
-	       !asc_model_word(m, word[3] + 2u * m->l->word, &fd) || fd != p;
+	if (word[3] != w->head && misplaced(m, w->arena, word[3]))
+		return true;
+	return !asc_model_word(m, word[3] + 2u * m->l->word, &fd) || fd != p;
 }
 
 /* Follow fd from the bin's head round to it again. */
 static struct asc_error *walk_bin(struct walk *w)
 {
 	struct asc_model *m = w->m;
-	asc_addr p, prev = w->head;
+	asc_addr p, prev = w->head, turtle = 0;
 	const char *why = NULL;
-	uint64_t word[6];
+	uint64_t word[6], step = 1;
 
 	if (!asc_model_word(m, w->head + 2u * m->l->word, &p)) {
 		w->out->truncated = true;
@@ -197,7 +198,7 @@ static struct asc_error *walk_bin(struct walk *w)
 		why = misplaced(m, w->arena, p);
 		if (!why && !asc_model_words(m, p, word, node_words(w)))
 			why = "is not readable";
-		if (!why && !w->budget)
+		if (!why && (!w->budget || p == turtle))
 			why = "leads in a circle";
 		if (why)
 			break;
@@ -217,6 +218,10 @@ static struct asc_error *walk_bin(struct walk *w)
 		ASC_TRY(take(w, p, word, true));
 		if (w->out->truncated)
 			break;
+		if (w->out->count == step) {
+			turtle = p;
+			step *= 2;
+		}
 		prev = p;
 		p = word[2];
 	}

@@ -33,7 +33,7 @@ static struct asc_error *push_fence(struct asc_model *m, size_t arena, const str
 	uint64_t raw;
 
 	for (unsigned slack = 0; slack < l->malloc_alignment; slack += l->hdr, q -= l->hdr) {
-		if (!asc_model_word(m, q + l->word, &raw) || (raw & ~(uint64_t)7))
+		if (!asc_model_word(m, q + l->word, &raw) || (raw & ~(uint64_t)6) != 1)
 			continue;
 		f = q - l->hdr;
 		if (asc_chunk_aligned(m, f) && asc_model_word(m, f + l->word, &raw) &&

@@ -34,12 +34,13 @@ static const struct asc_mmapped *mmapped_at(const struct asc_heap *h, asc_addr a
 	return lo < h->nmmapped && h->mmapped[lo].start <= addr ? &h->mmapped[lo] : NULL;
 }
 
-/* The iterator at the last indexed chunk at or before @p addr, which lies in span @p si. */
+/* An indexed chunk before @p addr in span @p si, so far before it that its neighbour is met, too. */
 static void start_near(const struct asc_region *r, size_t si, asc_addr addr,
 		       struct asc_chunk_iter *it)
 {
+	enum { EVERY = 4096 };
 	const struct asc_span *s = &r->spans[si];
-	size_t every = r->nindex > 1 ? 4096 : 0, lo = 0, hi = r->nindex;
+	size_t lo = 0, hi = r->nindex;
 
 	*it = (struct asc_chunk_iter){ .region = r, .span = si, .addr = s->start };
 	while (lo < hi) {
@@ -50,10 +51,10 @@ static void start_near(const struct asc_region *r, size_t si, asc_addr addr,
 		else
 			hi = mid;
 	}
-	if (!lo || !every || (lo - 1) * every < s->first)
+	if (lo < 2 || (lo - 2) * EVERY < s->first)
 		return;
-	it->i = (lo - 1) * every - s->first;
-	it->addr = r->index[lo - 1];
+	it->i = (lo - 2) * EVERY - s->first;
+	it->addr = r->index[lo - 2];
 }
 
 static void find_chunk(const struct asc_region *r, asc_addr addr, struct asc_where *w)
@@ -73,9 +74,6 @@ static void find_chunk(const struct asc_region *r, asc_addr addr, struct asc_whe
 	if (lo == r->nspans || r->spans[lo].start > addr)
 		return;
 	start_near(r, lo, addr, &it);
-	/* one chunk earlier, so that the neighbour is known */
-	if (it.addr == addr && it.i)
-		start_near(r, lo, addr - 1, &it);
 	while (it.span == lo && asc_chunk_next(&it, &c)) {
 		if (addr < c.addr + c.size) {
 			w->have_chunk = true;
