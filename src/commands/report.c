@@ -1,72 +1,26 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-#include <inttypes.h>
-#include <stdlib.h>
-
 #include "base/cleanup.h"
-#include "base/num.h"
 #include "commands/advice_out.h"
+#include "commands/arenas_out.h"
 #include "commands/cmd.h"
 #include "commands/ledger_out.h"
 
 enum { ARENAS_SHOWN = 5, FINDINGS_SHOWN = 8 };
 
-static int by_resident(const void *a, const void *b, void *ledger)
-{
-	const struct asc_ledger *l = ledger;
-	size_t x = *(const size_t *)a, y = *(const size_t *)b;
-	uint64_t rx = l->arenas[x].pages.known ? l->arenas[x].pages.resident : l->arenas[x].mapped;
-	uint64_t ry = l->arenas[y].pages.known ? l->arenas[y].pages.resident : l->arenas[y].mapped;
-
-	return rx != ry ? (rx < ry) - (rx > ry) : (x > y) - (x < y);
-}
-
-static const struct asc_col cols[] = {
-	{ NULL, "ARENA", ASC_COL_RIGHT },    { NULL, "MAPPED", ASC_COL_RIGHT },
-	{ NULL, "RSS", ASC_COL_RIGHT },	     { NULL, "IN USE", ASC_COL_RIGHT },
-	{ NULL, "CACHED", ASC_COL_RIGHT },   { NULL, "TRIMMABLE", ASC_COL_RIGHT },
-	{ NULL, "RETAINED", ASC_COL_RIGHT }, { NULL, "FRAGMENTED", ASC_COL_RIGHT },
-	{ NULL, "HEAPS", ASC_COL_RIGHT },    { NULL, "THR", ASC_COL_RIGHT },
-};
-
-/* The largest arenas, as a head of what `arenas` shows. */
-static struct asc_error *arena_head(struct asc_out *o, const struct asc_session *s)
+/* The largest arenas; in JSON all of them. */
+static void arena_head(struct asc_out *o, const struct asc_session *s)
 {
 	const struct asc_heap *heap = asc_session_heap(s);
-	const struct asc_ledger *l = s->ledger;
-	ASC_AUTO(asc_freep) size_t *order = NULL;
+	const struct asc_arenas_opts opts = { .sort = "rss",
+					      .only = ASC_ARENAS_ALL,
+					      .text_rows = ARENAS_SHOWN };
 
-	if (!heap || !l->narenas || !asc_out_is_text(o))
-		return NULL;
-	order = calloc(l->narenas, sizeof(*order));
-	if (!order)
-		return asc_err(ASC_ENOMEM, "order of %zu arenas", l->narenas);
-	for (size_t i = 0; i < l->narenas; i++)
-		order[i] = i;
-	qsort_r(order, l->narenas, sizeof(*order), by_resident, (void *)(uintptr_t)l);
-	asc_out_table(o, NULL, "Largest arenas", NULL, cols, ASC_ARRAY_SIZE(cols));
-	for (size_t i = 0; i < l->narenas && i < ARENAS_SHOWN; i++) {
-		const struct asc_arena_ledger *al = &l->arenas[order[i]];
-		const struct asc_arena *a = &heap->arenas[order[i]];
-		const struct asc_pages *p = &al->pages;
-		const struct asc_value v[] = {
-			ASC_V_COUNT(a->index),
-			ASC_V_BYTES(al->mapped),
-			ASC_V_BYTES_IF(p->known, p->resident),
-			ASC_V_BYTES_IF(p->known, p->in_use),
-			ASC_V_BYTES_IF(p->known, p->cached),
-			ASC_V_BYTES_IF(p->known, p->trimmable),
-			ASC_V_BYTES_IF(p->known, p->retained),
-			ASC_V_BYTES_IF(p->known, p->fragmented),
-			ASC_V_COUNT(a->nregions),
-			a->attached_known ? ASC_V_COUNT(a->attached_threads) : ASC_V_UNKNOWN,
-		};
-
-		asc_out_row(o, v);
-	}
-	asc_out_table_end(o);
-	if (l->narenas > ARENAS_SHOWN)
-		asc_out_text(o, "and %zu more: arenas", l->narenas - ARENAS_SHOWN);
-	return NULL;
+	if (!heap)
+		return;
+	asc_out_text(o, heap->narenas > 1 ? "Arenas" : "Arena");
+	asc_put_arenas(s, o, &opts);
+	if (heap->narenas > ARENAS_SHOWN)
+		asc_out_text(o, "  and %zu more: arenas", heap->narenas - ARENAS_SHOWN);
 }
 
 static void advice_freep(struct asc_advice **a)
@@ -84,7 +38,7 @@ static struct asc_error *run(struct asc_session *s, const struct asc_args *args,
 	asc_out_begin(o, "report");
 	asc_put_bars(o, s);
 	asc_put_ledger(o, s);
-	ASC_TRY(arena_head(o, s));
+	arena_head(o, s);
 	if (!asc_out_is_text(o))
 		asc_put_verdict(o, advice, s->ledger->rss);
 	if (advice->nitems)
