@@ -286,7 +286,9 @@ static bool list_damage(const struct asc_look *look, int arena)
 	for (size_t i = 0; look->heap && i < look->heap->nfindings; i++) {
 		const struct asc_finding *f = &look->heap->findings[i];
 
-		if (f->severity == ASC_SEV_CORRUPT && (arena < 0 || f->arena == arena))
+		/* in an arena that is locked they are not called corrupt, but possibly transient */
+		if ((f->severity == ASC_SEV_CORRUPT || !strncmp(f->code, "C-", 2)) &&
+		    (arena < 0 || f->arena == arena))
 			return true;
 	}
 	return false;
