@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Hangs made on purpose (victims/hang.c): the verdict, live and from a core; stacks from every kind of target."""
+
+import re
+
+import helpers
+import pytest
+
+# mode: verdict live, verdict in a core, what the sentence must name
+HANGS = {
+    "sleeps": ("blocked", "blocked", r"arena 0 lock .* sleeps in madvise .* confidence high\); 7 threads wait"),
+    "handler": ("deadlock", "deadlock", r"arena 0 lock, which it holds itself: malloc in a signal handler"),
+    "fork": ("orphaned", "orphaned", r"arena 0 lock .* left behind by a fork; 1 thread waits"),
+    "fork-mutex": ("orphaned", "orphaned", r"mutex .* no thread of this process.*; 1 thread waits"),
+    "abba": ("deadlock", "deadlock", r"waits for arena 0 lock, held by thread (\d+).*\1.* waits for mutex, held by"),
+    "loop": ("loop", "loop", r"_int_malloc with arena 0 lock held: the arena's lists .* corrupt .*; 3 threads wait"),
+    "loop-alone": ("loop", "loop", r"_int_malloc with arena 0 lock held: the arena's lists .* corrupt"),
+    "contend": ("busy", "unclear", r"arena 0 lock .* is contended; \d+ threads wait"),
+    "loader": ("blocked", "blocked", r"loader lock .* sleeps in pause; 3 threads wait"),
+    "stdio": ("blocked", "blocked", r"stdio stream lock .* sleeps in pause; 3 threads wait"),
+    "convoy": ("blocked", "blocked", r"mutex .* sleeps in pause; 5 threads wait"),
+    "raw-futex": ("unclear", "unclear", r"futex .* 5 threads wait"),
+    "idle": ("idle", "idle", r"nothing is stuck: .* 7 wait for work, 0 run"),
+}
+EXITS = (0, 1)  # 1: malloc was in mid-operation, so its lists may not add up: the very point
+
+
+def start(victim, mode):
+    v = victim("hang", mode)
+    v.line("ready")
+    pid = int([line for line in v.lines if line.startswith("pid ")][-1].split()[1])
+    return v, pid
+
+
+@pytest.mark.parametrize("mode", HANGS)
+def test_verdict(victim, tmp_path, mode):
+    live, dead, words = HANGS[mode]
+    v, pid = start(victim, mode)
+    guard = helpers.Untouched(pid)
+
+    found = helpers.arenascope_json("-p", pid, "stuck", rc=EXITS)
+    assert (found["verdict"], found["looks"]) == (live, 2), found["summary"]
+    assert re.search(words, found["summary"]), found["summary"]
+    text = helpers.arenascope("-p", pid, "stuck", rc=EXITS).out
+    assert text.startswith(live.upper() + ":"), text  # the verdict comes first
+    guard.check()
+
+    core = helpers.gcore(pid, tmp_path / "core")
+    found = helpers.arenascope_json("-c", core, "stuck", rc=EXITS)
+    assert (found["verdict"], found["looks"]) == (dead, 1), found["summary"]
+    assert re.search(words, found["summary"]), found["summary"]
+    guard.check()
+    v.close()
+
+
+def frames(doc):
+    """tid -> [(pc, function)], without the stacks of threads that run."""
+    return {tid: [(f["pc"], f["function"]) for f in s["frames"] if not f["inlined"]]
+            for s in doc["stacks"] for tid in s["threads"]}
+
+
+def test_stacks_are_the_same_everywhere(victim, tmp_path):
+    """Captured, held and from a core: one unwinder, the same frames."""
+    v, pid = start(victim, "handler")
+    captured = frames(helpers.arenascope_json("-p", pid, "stacks"))
+    held = frames(helpers.arenascope_json("-p", pid, "--hold", "stacks"))
+    core = frames(helpers.arenascope_json("-c", helpers.gcore(pid, tmp_path / "core"), "stacks"))
+    assert captured == held == core
+    assert sorted(captured) == sorted(helpers.tids(pid))
+    handler = next(s for s in captured.values() if any(f == "handler_allocates" for _, f in s))
+    names = [f for _, f in handler]
+    assert names.index("handler_allocates") < names.index("__restore_rt") < names.index("trim_trapped")
+    v.close()
+
+
+def test_stacks_against_gdb(victim):
+    """Every frame that gdb sees on the stopped process, at the same address."""
+    v, pid = start(victim, "sleeps")
+    ours = {tid: [int(pc, 16) for pc, _ in s] for tid, s in frames(helpers.arenascope_json("-p", pid, "stacks")).items()}
+    out = helpers.subprocess.run(
+        ["gdb", "-q", "-nx", "-batch", "-p", str(pid), "-ex", "set print address on", "-ex",
+         "python\nfor t in gdb.selected_inferior().threads():\n  t.switch()\n  f = gdb.newest_frame()\n  pcs = []\n"
+         "  while f:\n    if f.type() == gdb.NORMAL_FRAME or f.type() == gdb.SIGTRAMP_FRAME: pcs.append(hex(f.pc()))\n"
+         "    f = f.older()\n  print('STACK', t.ptid[1], *pcs)\nend"],
+        stdout=helpers.subprocess.PIPE, stderr=helpers.subprocess.DEVNULL, stdin=helpers.subprocess.DEVNULL,
+        timeout=120).stdout.decode()
+    theirs = {int(line.split()[1]): [int(pc, 16) for pc in line.split()[2:]]
+              for line in out.splitlines() if line.startswith("STACK")}
+    if not theirs:
+        pytest.skip("gdb without python")
+    for tid, pcs in theirs.items():
+        # gdb stops at main and at the thread's start; ours go on to _start
+        assert ours[tid][:len(pcs)] == pcs, (tid, pcs, ours[tid])
+    v.close()
+
+
+def test_threads(victim):
+    v, pid = start(victim, "sleeps")
+    doc = helpers.arenascope_json("-p", pid, "threads", rc=EXITS)
+    rows = {t["tid"]: t for t in doc["threads"]}
+    assert sorted(rows) == sorted(helpers.tids(pid))
+    waiting = [t for t in rows.values() if t["waits_on"] == "arena 0 lock"]
+    assert len(waiting) == 7 and all(t["state"] == "S" for t in waiting)
+    assert [t["waits_on"] for t in rows.values() if t["function"] and "madvise" in t["function"]] == ["madvise"]
+    assert all(t["stack_resident_bytes"] > 0 for t in rows.values())
+    v.close()
+
+
+def test_stopped_stays_stopped(victim):
+    v, pid = start(victim, "idle")
+    v.signal(helpers.signal.SIGSTOP)
+    helpers.wait_for(lambda: helpers.state(pid) == "T", 5, "SIGSTOP")
+    found = helpers.arenascope_json("-p", pid, "stuck", rc=EXITS)
+    assert found["verdict"] == "stopped", found["summary"]
+    assert helpers.state(pid) == "T"
+    v.signal(helpers.signal.SIGCONT)
+    v.close()
+
+
+def test_one_thread_and_unknown_thread(victim):
+    v, pid = start(victim, "idle")
+    tid = helpers.tids(pid)[-1]
+    doc = helpers.arenascope_json("-p", pid, "stacks", tid)
+    assert [s["threads"] for s in doc["stacks"]] == [[tid]]
+    run = helpers.arenascope("-p", pid, "stacks", 4194304 * 2, rc=2)
+    assert "no thread" in run.err
+    helpers.arenascope("-p", pid, "stacks", "x", rc=64)
+    v.close()
