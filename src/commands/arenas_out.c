@@ -9,6 +9,7 @@
 
 #include "base/cleanup.h"
 #include "base/num.h"
+#include "base/vec.h"
 
 const char asc_arenas_sort_keys[] =
 	"index|mapped|rss|in_use|cached|trimmable|retained|fragmented|top|heaps|threads";
@@ -289,7 +290,7 @@ void asc_put_arenas(const struct asc_session *s, struct asc_out *o,
 	}
 	size_t n = collect(s, opts, lines);
 	if (opts->sort && strcmp(opts->sort, "index"))
-		qsort(lines, n, sizeof(*lines), by_key);
+		asc_sort(lines, n, sizeof(*lines), by_key);
 	if (asc_out_is_text(o))
 		n = asc_min(n, opts->text_rows);
 	if (n || !asc_out_is_text(o)) {

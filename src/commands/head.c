@@ -167,11 +167,16 @@ static void warn_heap(struct asc_session *s, struct asc_out *o)
 void asc_session_head(void *session, struct asc_out *o)
 {
 	struct asc_session *s = session;
-	char at[32] = "";
+	char at[32] = "", schema[64];
 	struct tm tm;
 	time_t t = (time_t)s->taken_at;
 	bool live = s->live && !s->opts.no_stop && s->pause.threads;
 
+	if (s->command) {
+		snprintf(schema, sizeof(schema), "arenascope/%s", s->command);
+		asc_out_field(o, "schema", NULL, ASC_V_STR(schema));
+		asc_out_field(o, "schema_version", NULL, ASC_V_STR("1.0"));
+	}
 	if (gmtime_r(&t, &tm))
 		strftime(at, sizeof(at), "%Y-%m-%dT%H:%M:%SZ", &tm);
 	asc_out_object(o, "tool", NULL);
@@ -202,6 +207,7 @@ struct asc_error *asc_session_run(struct asc_session *s, const struct asc_cmd *c
 				  bool *ret_complete)
 {
 	ASC_TRY(asc_session_need(s, cmd->needs));
+	s->command = cmd->name;
 	asc_out_begin(o, cmd->name);
 	asc_out_set_head(o, head, s);
 	struct asc_error *err = cmd->run(s, args, o);

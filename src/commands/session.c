@@ -376,6 +376,7 @@ static struct asc_error *read_heaps(struct asc_session *s, unsigned needs)
 	struct asc_heap_opts ho = {
 		.depth = needs & ASC_NEED_WALK ? ASC_DEPTH_WALK : ASC_DEPTH_LISTS,
 		.max_memory = s->opts.max_memory,
+		.in_malloc = s->busy,
 		.progress = asc_session_progress,
 		.progress_arg = s,
 	};

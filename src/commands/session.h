@@ -66,6 +66,7 @@ struct asc_session {
 	int64_t taken_at;	    /* seconds since the epoch, of the last read */
 	const char *allocator;	    /* "glibc", "jemalloc", "tcmalloc", "mimalloc", "musl" ...; static; NULL unknown */
 	const char *allocator_module; /* path, or NULL */
+	const char *command;	    /* whose document is being written */
 	struct asc_error *no_heap;  /* why there is no glibc heap, or NULL */
 	struct asc_error *other_libcs; /* why a further libc could not be read, or NULL */
 	uint64_t captured_bytes;
