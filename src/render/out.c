@@ -116,7 +116,7 @@ struct asc_error *asc_out_end(struct asc_out *o, bool complete)
 	if (fflush(o->f) || ferror(o->f)) {
 		int e = errno;
 		struct asc_error *err =
-			asc_err(ASC_EIO, "writing the output: %s", e ? strerror(e) : "it failed");
+			asc_err(ASC_EIO, e ? "writing the output" : "writing the output failed");
 		err->os_errno = e; /* EPIPE is nothing to talk about */
 		asc_out_fail(o, asc_err_id(err, "E-OUTPUT"));
 	}

@@ -132,12 +132,13 @@ static void group(struct asc_out *o, const char *key, const char *title)
 	struct text *p = priv(o);
 
 	(void)key;
-	flush_fields(o);
 	if (p->depth >= DEPTH_MAX)
 		return;
 	p->titled[p->depth++] = title != NULL;
+	/* without a title it is a matter of JSON: fields go on being aligned across it */
 	if (!title)
 		return;
+	flush_fields(o);
 	char *e = asc_escape(title);
 	put_indent(o);
 	fprintf(o->f, "%s%s%s\n", asc_out_color(o, ASC_C_BOLD), e ? e : "?",
@@ -150,9 +151,10 @@ static void group_end(struct asc_out *o)
 {
 	struct text *p = priv(o);
 
+	if (!p->depth || !p->titled[--p->depth])
+		return;
 	flush_fields(o);
-	if (p->depth && p->titled[--p->depth])
-		p->indent--;
+	p->indent--;
 }
 
 static void text(struct asc_out *o, const char *line)
