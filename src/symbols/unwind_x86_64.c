@@ -123,6 +123,53 @@ static const char *why_not_code(const struct asc_unwinder *u, asc_addr pc)
 		       : "the stack leads to an address that is not mapped";
 }
 
+/*
+ * A function without unwind information, or generated code: the frame pointer's chain, if it leads
+ * to code further up. The other registers that a callee keeps stay as they are. libunwind's own
+ * guess gives up on frames larger than a few pages.
+ */
+static bool step_by_frame_pointer(struct asc_unwinder *u, unw_cursor_t *c, asc_addr sp)
+{
+	static const uint8_t kept[] = { 3 /* rbx */, 12, 13, 14, 15 };
+	unw_word_t rbp = 0;
+	uint64_t frame[2]; /* the caller's rbp, the return address */
+
+	if (unw_get_reg(c, RBP, &rbp) || rbp < sp || rbp > UINT64_MAX - sizeof(frame) ||
+	    asc_unwind_read(u, rbp, frame, sizeof(frame)) < sizeof(frame) ||
+	    !asc_unwind_is_code(u, frame[1]))
+		return false;
+	for (size_t i = 0; i < ASC_ARRAY_SIZE(kept); i++) {
+		unw_word_t v = 0;
+
+		unw_get_reg(c, kept[i], &v);
+		u->regs[kept[i]] = v;
+	}
+	u->regs[RBP] = frame[0];
+	u->regs[RSP] = rbp + sizeof(frame);
+	u->regs[RIP] = frame[1];
+	return !unw_init_remote(c, u->space, u);
+}
+
+/* One frame outwards. @return > 0 there is one, 0 the end, < 0 it cannot be told */
+static int step(struct asc_unwinder *u, unw_cursor_t *c, asc_addr pc, asc_addr sp,
+		const char **note)
+{
+	unw_cursor_t before = *c;
+	int r;
+
+	u->no_info = false;
+	r = unw_step(c);
+	if (!u->no_info)
+		return r;
+	if (!*note)
+		*note = asc_modules_at(u->m, pc)
+				? "a function without unwind information: by frame pointers from "
+				  "there"
+				: "generated code (JIT): by frame pointers from there";
+	*c = before;
+	return step_by_frame_pointer(u, c, sp) ? 1 : -1;
+}
+
 /* Step outwards until the end, the limit, or something that cannot be. */
 static struct asc_error *walk(struct asc_unwinder *u, unw_cursor_t *c, size_t max,
 			      struct asc_stack *ret)
@@ -151,18 +198,14 @@ static struct asc_error *walk(struct asc_unwinder *u, unw_cursor_t *c, size_t ma
 			ret->note = "deeper than the limit";
 			return NULL;
 		}
-		u->no_info = false;
-		r = unw_step(c);
-		if (u->no_info && !ret->note)
-			ret->note = asc_modules_at(u->m, pc)
-					    ? "a function without unwind information: by frame "
-					      "pointers from there"
-					    : "generated code (JIT): by frame pointers from there";
+		r = step(u, c, pc, sp, &ret->note);
 		if (!r)
 			return NULL;
 		if (r < 0) {
-			ret->note = u->no_info ? "no unwind information"
-					       : "the unwind information does not fit the stack";
+			ret->note =
+				u->no_info
+					? "no unwind information, and no frame pointer that helps"
+					: "the unwind information does not fit the stack";
 			return NULL;
 		}
 	}
