@@ -4,13 +4,13 @@
  *
  *   alloc    blocks of 16 B to 8 MB in all arenas, filled, and every byte verified at free
  *   sleep    every kind of blocking system call, its result, errno and time (no EINTR, no early
- * end) spin     general, x87, SSE, AVX and AVX-512 registers, flags and the red zone, in a loop churn
- * threads created and joined, each with an allocation fork     children that allocate, verify and
- * exit; SIGCHLD signal   interval timers with handlers on an alternate stack
+ * end) spin     general, x87, SSE, AVX and AVX-512 registers, flags and the red zone, in a loop
+ * churn threads created and joined, each with an allocation fork     children that allocate, verify
+ * and exit; SIGCHLD signal   interval timers with handlers on an alternate stack
  *
- * stress [alloc=N] [sleep=N] [spin=N] [churn=N] [fork=N] [signal=N] [max=BYTES] [seconds=S]
- * Prints "ready", then one line at the end: "ok N checks" or "WRONG what". Ends by itself after S
- * seconds, or at end of file on stdin.
+ * stress [alloc=N] [sleep=N] [spin=N] [churn=N] [fork=N] [signal=N] [max=BYTES] [rest=US]
+ * [seconds=S] Prints "ready", then one line at the end: "ok N checks" or "WRONG what". Ends by
+ * itself after S seconds, or at end of file on stdin.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -43,6 +43,7 @@ enum { LIVE = 48, KINDS = 16, NAP_MS = 60, ALT_STACK = 32768 };
 static _Atomic bool stop;
 static _Atomic uint64_t checks, handled;
 static uint64_t max_bytes = 8 << 20;
+static unsigned int rest_us; /* of an alloc thread, now and then */
 
 static void wrong(const char *fmt, ...)
 {
@@ -121,6 +122,9 @@ static void *alloc_thread(void *arg)
 
 	while (!stop) {
 		struct block *b = &v[mix(&x) % LIVE];
+
+		if (rest_us && mix(&x) % 16 == 0)
+			usleep(rest_us);
 
 		if (b->p) {
 			verify(b, "alloc");
@@ -489,7 +493,7 @@ static void *fork_thread(void *arg)
 		if (!WIFEXITED(status) || WEXITSTATUS(status) != 17)
 			wrong("a child ended with status %x", status);
 		checks++;
-		usleep(5000);
+		usleep(5000 + rest_us);
 	}
 	return NULL;
 }
@@ -567,6 +571,8 @@ int main(int argc, char **argv)
 		}
 		if (!strcmp(argv[i], "max"))
 			max_bytes = strtoul(eq, NULL, 10);
+		if (!strcmp(argv[i], "rest"))
+			rest_us = (unsigned int)strtoul(eq, NULL, 10);
 		if (!strcmp(argv[i], "seconds"))
 			seconds = strtod(eq, NULL);
 	}
