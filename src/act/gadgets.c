@@ -1,15 +1,22 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Instructions that the target has already. They are looked for in the live bytes of libc, the
- * executable and the loader (which are never unloaded), not in files: what counts is what runs.
- * Every place that a signal handler may return to is collected from all code: such an address on a
- * stack means that something below it was interrupted.
+ * Instructions that the target has already, in libc, the executable and the loader (which are never
+ * unloaded). They are looked for in the mapped files, since reading all code of the target would
+ * make it resident there; what was found is then compared with the live bytes. Every place that a
+ * signal handler may return to is collected from all code: such an address on a stack means that
+ * something below it was interrupted.
  */
 #include "act/inject.h"
 
 #if ASC_CAN_INJECT
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "arch/arch.h"
 #include "base/cleanup.h"
@@ -120,21 +127,81 @@ static void scan_sigreturns(const uint8_t *bytes, size_t len, asc_addr addr, str
 	collect(bytes, len, addr, sigreturn_eax, sizeof(sigreturn_eax), g);
 }
 
+/* The file behind a mapping, as the target has it. @return -1: only the live bytes are left */
+static int open_mapped(pid_t pid, const struct asc_map *m)
+{
+	char path[PATH_MAX];
+	struct stat st;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/map_files/%" PRIx64 "-%" PRIx64, pid, m->start,
+		 m->end);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd >= 0 || m->deleted)
+		return fd;
+	if (snprintf(path, sizeof(path), "/proc/%d/root%s", pid, m->path) >= (int)sizeof(path))
+		return -1;
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd >= 0 && (fstat(fd, &st) || !S_ISREG(st.st_mode) || st.st_ino != m->inode)) {
+		close(fd);
+		return -1;
+	}
+	return fd;
+}
+
 /* What cannot be read is not there. */
 static void over(struct asc_target *t, const struct asc_map *m, uint8_t *window, scan_fn scan,
 		 struct asc_gadgets *g)
 {
-	asc_addr at = m->start;
+	int fd = open_mapped(asc_target_pid(t), m);
+	uint64_t at = 0, len = m->end - m->start;
 
-	while (at < m->end) {
-		size_t want = (size_t)asc_min(m->end - at, WINDOW);
-		size_t got = asc_read_some(t, at, window, want);
+	while (at < len) {
+		size_t want = (size_t)asc_min(len - at, WINDOW), got;
 
-		scan(window, got, at, g);
-		if (got < want || at + got >= m->end)
+		if (fd >= 0) {
+			ssize_t n = pread(fd, window, want, (off_t)(m->offset + at));
+
+			got = n > 0 ? (size_t)n : 0;
+		} else {
+			got = asc_read_some(t, m->start + at, window, want);
+		}
+		scan(window, got, m->start + at, g);
+		if (got < want || at + got >= len)
 			break;
 		at += got - OVERLAP;
 	}
+	if (fd >= 0)
+		close(fd);
+}
+
+static bool is_there(struct asc_target *t, asc_addr addr, const uint8_t *what, size_t n)
+{
+	uint8_t live[16];
+
+	return n <= sizeof(live) && asc_read_some(t, addr, live, n) == n && !memcmp(live, what, n);
+}
+
+/* The live bytes decide. */
+static void verify(struct asc_target *t, struct asc_gadgets *g)
+{
+	uint8_t live[24];
+	size_t n = g->store ? asc_read_some(t, g->store, live, sizeof(live)) : 0;
+
+	if (!is_there(t, g->syscall, syscall_ret, sizeof(syscall_ret)))
+		g->syscall = 0;
+	if (!is_there(t, g->pop_rdi, pop_rdi_ret, sizeof(pop_rdi_ret)))
+		g->pop_rdi = 0;
+	if (!is_there(t, g->pop_rsi, pop_rsi_ret, sizeof(pop_rsi_ret)))
+		g->pop_rsi = 0;
+	if (!is_there(t, g->pop_rax, pop_rax_ret, sizeof(pop_rax_ret)))
+		g->pop_rax = 0;
+	if (!is_there(t, g->sigreturn, sigreturn_rax, sizeof(sigreturn_rax)) &&
+	    !is_there(t, g->sigreturn, sigreturn_eax, sizeof(sigreturn_eax)))
+		g->sigreturn = 0;
+	if (n < sizeof(store_rax) || memcmp(live, store_rax, sizeof(store_rax)) ||
+	    filler_words(live + sizeof(store_rax), n - sizeof(store_rax)) != (int)g->store_words)
+		g->store = 0;
 }
 
 static bool is_text(const struct asc_map *m)
@@ -170,6 +237,7 @@ struct asc_error *asc_gadgets_find(const struct asc_act_ctx *c, struct asc_gadge
 		over(c->live, &maps->v[i], window, scan_sigreturns, &g);
 		total += maps->v[i].end - maps->v[i].start;
 	}
+	verify(c->live, &g);
 	if (!g.syscall || !g.pop_rdi || !g.pop_rsi || !g.pop_rax || !g.sigreturn)
 		return asc_err_id(
 			asc_err_why(

@@ -326,6 +326,11 @@ struct asc_error *asc_rounds(struct asc_session *s, const struct asc_args *a, st
 		if (!err)
 			sleep_ms(every * back_off);
 	}
+	/* Ctrl-C is how it ends */
+	if (err && err->code == ASC_EINTR) {
+		asc_error_free(err);
+		err = NULL;
+	}
 	put_rounds(o, v.data, v.len);
 	asc_vec_free(&v);
 	return err;

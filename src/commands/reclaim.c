@@ -24,7 +24,9 @@ static struct asc_error *act(struct asc_session *s, const struct asc_args *a, in
 /* --arena=N is checked against the heap. */
 static struct asc_error *which(struct asc_session *s, const struct asc_args *a, int *ret)
 {
-	ASC_TRY(asc_session_need(s, ASC_NEED_LIBC | ASC_NEED_LISTS));
+	/* all that the prediction needs as well, in one stop */
+	ASC_TRY(asc_session_need(s, ASC_NEED_LIBC | ASC_NEED_LISTS | ASC_NEED_RESIDENCY |
+					    ASC_NEED_LEDGER));
 	return asc_args_arena(a, s, ret);
 }
 

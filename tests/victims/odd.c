@@ -248,6 +248,7 @@ static void busy_malloc(bool until_signal)
 
 			if (poll(&in, 1, 0) > 0) {
 				printf("ok %" PRIu64 "\n", (uint64_t)rounds);
+				fflush(stdout);
 				_exit(0);
 			}
 		}
