@@ -25,8 +25,7 @@ struct asc_error *asc_maps_init(struct asc_map *v, size_t n, char *strings, stru
 	struct asc_maps maps = { .v = v, .n = n, .strings = strings };
 	struct asc_error *err;
 
-	if (n)
-		qsort(v, n, sizeof(*v), by_start);
+	asc_sort(v, n, sizeof(*v), by_start);
 	for (size_t i = 0; i < n; i++) {
 		if (v[i].start >= v[i].end)
 			err = asc_err(ASC_EINPUT, "mapping 0x%" PRIx64 "-0x%" PRIx64 " is empty",

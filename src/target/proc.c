@@ -224,8 +224,7 @@ int asc_proc_tasks(pid_t pid, pid_t **ret, size_t *ret_n)
 			return ENOMEM;
 		}
 	}
-	if (v.len)
-		qsort(v.data, v.len, sizeof(*v.data), by_number);
+	asc_sort(v.data, v.len, sizeof(*v.data), by_number);
 	*ret = v.data;
 	*ret_n = v.len;
 	return 0;

@@ -10,6 +10,7 @@
 
 #include "base/cleanup.h"
 #include "base/num.h"
+#include "base/vec.h"
 
 /* Present for the reader of a ledger: in Rss. The zero page, hugetlb and device pages are not. */
 static bool counts(unsigned flags)
@@ -34,7 +35,7 @@ static bool normalise(struct asc_page_run *v, size_t *n)
 	for (size_t i = 1; i < *n && sorted; i++)
 		sorted = v[i - 1].start <= v[i].start;
 	if (!sorted)
-		qsort(v, *n, sizeof(*v), by_start);
+		asc_sort(v, *n, sizeof(*v), by_start);
 	for (size_t i = 0; i < *n; i++) {
 		struct asc_page_run *last = kept ? &v[kept - 1] : NULL;
 
