@@ -9,7 +9,7 @@
 #include "commands/cmd.h"
 #include "commands/look.h"
 
-enum { INLINED_MAX = 16, TIDS_A_LINE = 8 };
+enum { INLINED_MAX = 16, WIDTH = 90 };
 
 /* ---- JSON ---- */
 
@@ -68,33 +68,43 @@ static void text_frame(struct asc_modules *m, struct asc_out *o, size_t i,
 		     f->signal_frame ? "  <signal handler called>" : "");
 }
 
+static const char *name_of(const struct asc_session *s, pid_t tid)
+{
+	size_t n;
+	const struct asc_thread *th = asc_target_threads(s->data, &n);
+
+	for (size_t i = 0; i < n; i++) {
+		if (th[i].tid == tid)
+			return th[i].name;
+	}
+	return "";
+}
+
+/* "thread 12 worker", or "148 threads: 12 13 ..." over as many lines as it takes. */
 static void text_tids(const struct asc_session *s, struct asc_out *o,
 		      const struct asc_traces *traces, const size_t *members, size_t n)
 {
-	size_t nthreads;
-	const struct asc_thread *th = asc_target_threads(s->data, &nthreads);
-	char line[512];
-	size_t len = 0;
+	char line[WIDTH + 16];
+	size_t len;
 
-	for (size_t i = 0; i < n && i < TIDS_A_LINE; i++) {
-		pid_t tid = traces->v[members[i]].tid;
-		const char *name = "";
-		ASC_AUTO(asc_freep) char *safe = NULL;
+	if (n == 1) {
+		pid_t tid = traces->v[members[0]].tid;
+		ASC_AUTO(asc_freep) char *name = asc_escape(name_of(s, tid));
 
-		for (size_t k = 0; k < nthreads; k++) {
-			if (th[k].tid == tid)
-				name = th[k].name;
-		}
-		safe = asc_escape(name);
-		len += (size_t)snprintf(line + len, sizeof(line) - len, "%s%d%s%s", i ? ", " : "",
-					(int)tid, safe && *safe ? " " : "", safe ? safe : "");
-		if (len >= sizeof(line))
-			break;
+		asc_out_text(o, "thread %d%s%s", (int)tid, name && *name ? " " : "",
+			     name ? name : "");
+		return;
 	}
-	if (n == 1)
-		asc_out_text(o, "thread %s", line);
-	else
-		asc_out_text(o, "%zu threads: %s%s", n, line, n > TIDS_A_LINE ? " ..." : "");
+	len = (size_t)snprintf(line, sizeof(line), "%zu threads:", n);
+	for (size_t i = 0; i < n; i++) {
+		if (len > WIDTH) {
+			asc_out_text(o, "%s", line);
+			len = (size_t)snprintf(line, sizeof(line), "   ");
+		}
+		len += (size_t)snprintf(line + len, sizeof(line) - len, " %d",
+					(int)traces->v[members[i]].tid);
+	}
+	asc_out_text(o, "%s", line);
 }
 
 /* ---- groups ---- */

@@ -49,7 +49,10 @@ static struct asc_unwind_module *module_slot(struct asc_unwinder *u, asc_addr ad
 	return &v[u->nmods++];
 }
 
-/* A page of a read-only segment, as the file has it. */
+/*
+ * A page of the module as its file has it. Written pages too: unwind information points to words in
+ * .data (the personality routine's address), whose value nobody here uses, but libunwind must read.
+ */
 static size_t read_from_file(struct asc_unwinder *u, asc_addr addr, void *buf, size_t len)
 {
 	struct asc_unwind_module *um = module_slot(u, addr);
@@ -70,7 +73,7 @@ static size_t read_from_file(struct asc_unwinder *u, asc_addr addr, void *buf, s
 	for (uint32_t i = 0; i < h.phnum && asc_elf_phdr_get(get_file, um, &h, i, &p); i++) {
 		uint64_t at = addr - um->mod->bias - p.vaddr;
 
-		if (p.type == PT_LOAD && !(p.flags & PF_W) && at < p.filesz)
+		if (p.type == PT_LOAD && at < p.filesz)
 			return get_file(um, p.offset + at, buf,
 					(size_t)asc_min(len, p.filesz - at));
 	}
