@@ -34,6 +34,8 @@ enum {
 	/* A thread in D is waited for this long: its pending trap comes before any user
 	   instruction. */
 	PATIENCE_D_NS = 10 * 1000 * 1000,
+	PATIENCE_LOCK_NS =
+		50 * 1000 * 1000, /* for the mmap lock: its holder is on the way out, too */
 	LOOK_AGAIN_NS = 1000 * 1000,
 	SEIZE_PASSES = 8,
 	STOP_PASSES = 1000,
@@ -84,22 +86,41 @@ ASC_BARE static void task_path(char *to, pid_t tid, const char *leaf)
 		;
 }
 
+/* Read a short file of a thread. @return bytes, or a negative errno */
+ASC_BARE static long task_file(const struct asc_stop_area *a, pid_t tid, const char *leaf,
+			       char *text, size_t size)
+{
+	char path[32];
+	long fd, n;
+
+	task_path(path, tid, leaf);
+	fd = asc_raw(SYS_openat, a->task_fd, (long)path, O_RDONLY | O_CLOEXEC, 0, 0);
+	if (fd < 0)
+		return fd;
+	n = asc_raw(SYS_read, fd, (long)text, (long)size, 0, 0);
+	asc_raw(SYS_close, fd, 0, 0, 0, 0);
+	return n;
+}
+
 /* State letter of a thread, 0 if it is gone. */
 ASC_BARE static char task_state(const struct asc_stop_area *a, pid_t tid)
 {
-	char path[32], text[128];
-	long fd, n, i;
+	char text[128];
+	long i = task_file(a, tid, "/stat", text, sizeof(text)) - 3;
 
-	task_path(path, tid, "/stat");
-	fd = asc_raw(SYS_openat, a->task_fd, (long)path, O_RDONLY | O_CLOEXEC, 0, 0);
-	if (fd < 0)
-		return 0;
-	n = asc_raw(SYS_read, fd, (long)text, sizeof(text), 0, 0);
-	asc_raw(SYS_close, fd, 0, 0, 0, 0);
 	/* the name may hold any byte; it is short, so the last ')' that fits ends it */
-	for (i = n - 3; i > 0 && text[i] != ')'; i--)
+	for (; i > 0 && text[i] != ')'; i--)
 		;
 	return i > 0 ? text[i + 2] : (char)0;
+}
+
+/* Does it wait for a read-write semaphore ("rwsem_down_write_slowpath"), as the mmap lock is one? */
+ASC_BARE static bool waits_for_lock(const struct asc_stop_area *a, pid_t tid)
+{
+	char text[64];
+
+	return task_file(a, tid, "/wchan", text, sizeof(text)) > 5 && text[0] == 'r' &&
+	       text[1] == 'w' && text[2] == 's' && text[3] == 'e' && text[4] == 'm';
 }
 
 ASC_BARE static struct asc_stop_slot *slot_of(struct asc_stop_area *a, pid_t tid, bool *ret_new)
@@ -304,7 +325,11 @@ ASC_BARE static bool look(struct asc_stop_slot *s)
 		stopped(s);
 		return true;
 	}
-	/* A signal came first, or it has just created a thread: on with it, to the pending trap. */
+	/*
+	 * A signal came first, or it has just created a thread: on with it, to the trap. Any stop
+	 * takes a pending interrupt with it, so ask anew before it runs.
+	 */
+	raw_ptrace(PTRACE_INTERRUPT, s->tid, 0, NULL);
 	raw_ptrace(PTRACE_CONT, s->tid, 0, (void *)(long)(event ? 0 : sig));
 	return false;
 }
@@ -326,7 +351,9 @@ ASC_BARE static bool give_up(struct asc_stop_area *a, struct asc_stop_slot *s, u
 		s->state = ASC_SLOT_GONE;
 	} else if (state == 'Z') {
 		s->state = s->tid == a->pid ? ASC_SLOT_ZOMBIE : ASC_SLOT_GONE;
-	} else if (elapsed > a->stop_timeout_ns || (state == 'D' && elapsed > PATIENCE_D_NS)) {
+	} else if (elapsed > a->stop_timeout_ns ||
+		   (state == 'D' && elapsed > PATIENCE_D_NS &&
+		    (elapsed > PATIENCE_LOCK_NS || !waits_for_lock(a, s->tid)))) {
 		s->state = ASC_SLOT_LATE;
 		s->found = (uint8_t)state;
 	}

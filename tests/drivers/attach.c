@@ -176,9 +176,9 @@ static void print_threads(const struct asc_target *t)
 		printf("%s{\"tid\": %d, ", i ? ", " : "", v[i].tid);
 		print_text("name", v[i].name);
 		printf(", \"state\": \"%c\", \"stopped\": %s, \"pc\": %" PRIu64 ", \"tp\": %" PRIu64
-		       ", \"syscall\": %" PRId64 ", \"sigblk\": %" PRIu64 "}",
+		       ", \"syscall\": %" PRId64 ", \"wchan\": \"%s\", \"sigblk\": %" PRIu64 "}",
 		       v[i].state ? v[i].state : '?', v[i].stopped ? "true" : "false", pc,
-		       v[i].regs.tp, v[i].syscall_nr, v[i].sigblk);
+		       v[i].regs.tp, v[i].syscall_nr, v[i].wchan, v[i].sigblk);
 	}
 	printf("]");
 }

@@ -82,7 +82,8 @@ def test_again_and_again(victim, mode, n, times):
     found = stops(v.pid, f"times={times}")
     assert len(found) == times
     for s in found:
-        good_stop(s, late=2 if mode == "churn" else 0)  # threads wait for the mmap lock in state D
+        good_stop(s, late=4)  # on a busy machine threads wait long for the mmap lock, in state D
+    assert sum(bool(s["not_stopped"]) for s in found) <= times // 20
     unharmed(v)
     after = masks(v.pid)
     if mode in ("busy", "idle"):  # elsewhere pthread_create and handlers block them for a while
@@ -121,7 +122,7 @@ def test_no_system_call_fails(victim):
         assert int(code) != 4, f"{name}: EINTR"
         assert int(code) in (0, 11, 110), f"{name}: {code}"
         # a relative timeout may begin anew, never end early
-        assert seconds * 1000 - 20 <= int(ms) <= 2 * seconds * 1000 + held + 1000, f"{name}: {ms} ms"
+        assert seconds * 1000 - 100 <= int(ms) <= 2 * seconds * 1000 + held + 1000, f"{name}: {ms} ms"
 
 
 def test_sigstopped_stays_stopped(victim):
