@@ -220,9 +220,11 @@ static struct asc_error *main_regions(struct asc_model *m)
 	struct asc_region r = { .start = base, .has_top = true };
 
 	r.first = asc_first_chunk(m->l, base);
-	if (a->noncontiguous || !asc_add(base, a->system_mem, &end) ||
-	    !asc_add(a->top, a->top_size, &top_end) || a->top < base || a->top >= end)
+	if (a->noncontiguous || !asc_add(base, a->system_mem, &end) || a->top < base ||
+	    a->top >= end)
 		return main_zones(m);
+	if (!asc_add(a->top, a->top_size, &top_end))
+		top_end = UINT64_MAX;
 	r.end = end;
 	if (top_end != end) {
 		/* a top that ends a page is better evidence than the sum; a wild one is damage */

@@ -265,12 +265,38 @@ static struct asc_error *fast_broken(struct walk *w, asc_addr at, asc_addr p, co
 		w->bin, p, why);
 }
 
+/*
+ * The list from member @p first on has come back to the middle member of its last doubling. Keep
+ * every chunk once. @return the place of the link that closes the circle
+ */
+static asc_addr cut_cycle(struct walk *w, size_t first)
+{
+	asc_extent_vec *v = &w->m->work[w->arena].members;
+	const struct asc_extent *s = v->data + first;
+	size_t n = v->len - first, turtle = 1, len, i = 0;
+
+	while (turtle * 2 <= n)
+		turtle *= 2;
+	len = n - (turtle - 1);
+	while (i + len < n && s[i].addr != s[i + len].addr)
+		i++;
+	while (v->len > first + i + len) {
+		uint64_t size = asc_extent_size(&v->data[--v->len]);
+
+		w->out->count--;
+		w->out->bytes -= size;
+		w->out->raw_bytes -= size;
+	}
+	return v->data[v->len - 1].addr + 2u * w->m->l->word;
+}
+
 /* A fastbin is a stack linked by fd, which is mangled from 2.32 on. */
 static struct asc_error *walk_fast(struct walk *w)
 {
 	struct asc_model *m = w->m;
 	asc_addr p, at = w->head, turtle = 0;
 	uint64_t word[3], step = 1;
+	size_t first = m->work[w->arena].members.len;
 
 	if (!asc_model_word(m, w->head, &p)) {
 		w->out->truncated = true;
@@ -282,8 +308,10 @@ static struct asc_error *walk_fast(struct walk *w)
 
 		if (!why && !asc_model_words(m, p, word, 3))
 			why = "is not readable";
-		if (!why && (!w->budget || p == turtle))
+		if (!why && (!w->budget || p == turtle)) {
 			why = "leads in a circle";
+			at = p == turtle ? cut_cycle(w, first) : at;
+		}
 		if (why)
 			return fast_broken(w, at, p, why);
 		size = word[1] & ~(uint64_t)7;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* A direct-mapped cache of pages: free lists jump about, but come back to the same pages. */
+/* A direct-mapped cache of pages: free lists jump about, but mostly come back to the same pages. */
 #include <inttypes.h>
 #include <stdlib.h>
 
@@ -33,6 +33,7 @@ static const uint8_t *cached(struct asc_model *m, asc_addr page, size_t *ret_val
 	uint8_t *bytes = c->pages + slot * ASC_CACHE_PAGE;
 
 	if (c->tags[slot] != (page | 1)) {
+		c->misses++;
 		c->valid[slot] = (uint16_t)asc_read_some(m->t, page, bytes, ASC_CACHE_PAGE);
 		c->tags[slot] = page | 1;
 	}
@@ -40,10 +41,23 @@ static const uint8_t *cached(struct asc_model *m, asc_addr page, size_t *ret_val
 	return bytes;
 }
 
+/* Long lists over much memory never come back to a page in time: then only what is wanted is read. */
+static bool thrashing(struct asc_cache *c)
+{
+	return c->misses > 2 * ASC_CACHE_SLOTS && c->misses > c->reads / 2;
+}
+
 bool asc_model_get(struct asc_model *m, asc_addr addr, void *buf, size_t len)
 {
 	uint8_t *out = buf;
 
+	m->cache.reads++;
+	if (m->cache.misses_max && m->cache.misses > m->cache.misses_max)
+		return false;
+	if (thrashing(&m->cache)) {
+		m->cache.misses++;
+		return asc_read_some(m->t, addr, buf, len) == len;
+	}
 	while (len) {
 		size_t off = (size_t)(addr % ASC_CACHE_PAGE), valid;
 		size_t n = (size_t)asc_min(len, ASC_CACHE_PAGE - off);

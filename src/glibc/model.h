@@ -18,6 +18,8 @@ struct asc_cache {
 	asc_addr *tags;	 /* page address | 1; 0: empty */
 	uint16_t *valid; /* readable bytes from the page's start */
 	uint8_t *pages;
+	uint64_t reads, misses;
+	uint64_t misses_max; /* 0: no bound; beyond it nothing is read any more */
 };
 
 /* A region, by address, of any arena. */

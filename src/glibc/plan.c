@@ -85,29 +85,82 @@ static struct asc_error *add_threads(struct plan *p)
 	return NULL;
 }
 
-static struct asc_error *add_arena(struct plan *p, size_t arena)
+static struct asc_error *add_regions(struct plan *p, size_t arena)
+{
+	const struct asc_arena *a = &p->m->h->arenas[arena];
+
+	for (size_t i = 0; i < a->nregions; i++)
+		ASC_TRY(add(p, a->regions[i].start, a->regions[i].end - a->regions[i].start));
+	return NULL;
+}
+
+static struct asc_error *add_lists(struct plan *p, size_t arena)
 {
 	struct asc_model *m = p->m;
 	const struct asc_arena *a = &m->h->arenas[arena];
-	bool pieces = m->work[arena].pieces, whole = m->opts->depth == ASC_DEPTH_WALK || pieces;
+	bool pieces = m->work[arena].pieces;
 	uint64_t node = 6u * m->l->word;
 
-	ASC_TRY(add(p, a->addr, m->l->sizeof_malloc_state));
 	ASC_TRY(asc_lists_read(m, arena));
 	ASC_TRY(asc_tops_push(m, arena));
 	ASC_TRY(asc_members_settle(m, arena));
-	if (pieces)
+	if (pieces) {
+		/* to find them again every chunk of theirs is needed */
 		ASC_TRY(asc_pieces_find(m));
+		ASC_TRY(add_regions(p, arena));
+	}
 	for (size_t i = 0; i < a->nregions; i++) {
 		const struct asc_region *r = &a->regions[i];
 
-		if (whole)
-			ASC_TRY(add(p, r->start, r->end - r->start));
-		else if (r->heap_info)
+		if (r->heap_info)
 			ASC_TRY(add(p, r->start, r->first - r->start + node));
 	}
 	for (size_t i = 0; i < m->work[arena].members.len; i++)
 		ASC_TRY(add(p, m->work[arena].members.data[i].addr, node));
+	return NULL;
+}
+
+/*
+ * A long list over much memory costs a system call a member: beyond some number of them copying
+ * everything is cheaper, and following the list in the copy.
+ */
+static uint64_t affordable(const struct asc_model *m)
+{
+	enum { BYTES_A_MISS = 16384, AT_LEAST = 2000 };
+	uint64_t bytes = 0;
+
+	for (size_t i = 0; i < m->refs.len; i++) {
+		const struct asc_region_ref *r = &m->refs.data[i];
+
+		if (m->res && m->res->source != ASC_RESIDENCY_UNKNOWN)
+			bytes += asc_resident_bytes(m->res, r->start, r->end);
+		else
+			bytes += r->end - r->start;
+	}
+	return AT_LEAST + bytes / BYTES_A_MISS;
+}
+
+static struct asc_error *add_arenas(struct plan *p)
+{
+	struct asc_model *m = p->m;
+	bool whole = m->opts->depth == ASC_DEPTH_WALK;
+
+	for (size_t i = 0; i < m->h->narenas; i++) {
+		ASC_TRY(add(p, m->h->arenas[i].addr, m->l->sizeof_malloc_state));
+		if (!whole) {
+			/* pieces can only be found with their members */
+			m->cache.misses_max = m->work[i].pieces ? 0 : affordable(m);
+			ASC_TRY(add_lists(p, i));
+			whole = m->cache.misses_max && m->cache.misses > m->cache.misses_max;
+			m->cache.misses_max = 0;
+		}
+	}
+	for (size_t i = 0; i < m->h->narenas && whole; i++) {
+		if (m->work[i].pieces)
+			ASC_TRY(add_lists(p, i));
+		else
+			ASC_TRY(add_regions(p, i));
+	}
 	return NULL;
 }
 
@@ -119,8 +172,7 @@ static struct asc_error *make(struct plan *p)
 	ASC_TRY(asc_heap_threads(m));
 	ASC_TRY(add_libc(p));
 	ASC_TRY(add_threads(p));
-	for (size_t i = 0; i < m->h->narenas; i++)
-		ASC_TRY(add_arena(p, i));
+	ASC_TRY(add_arenas(p));
 	ASC_TRY(asc_mmapped_read(m));
 	for (size_t i = 0; i < m->h->nmmapped; i++)
 		ASC_TRY(add(p, m->h->mmapped[i].start, m->h->page_size));

@@ -99,12 +99,25 @@ static struct asc_error *check_key(struct cursor *c, asc_addr e, uint64_t key)
 		       key);
 }
 
+/* Lists are short unless a tunable says otherwise: look at each entry, so that the first repeat is
+ * found. */
+static bool seen(const struct cursor *c, size_t first, asc_addr chunk)
+{
+	enum { SHORT = 64 };
+
+	for (size_t i = first; i < c->entries.len && i < first + SHORT; i++)
+		if (c->entries.data[i] == chunk)
+			return true;
+	return false;
+}
+
 static struct asc_error *walk_list(struct cursor *c, asc_addr at)
 {
 	const struct asc_layout *l = c->m->l;
 	struct asc_tcache_bin *b = &c->thread->bins[c->bin];
 	asc_addr e, turtle = 0;
 	uint64_t step = 1;
+	size_t first = c->entries.len;
 
 	if (!asc_model_word(c->m, at, &e))
 		return NULL;
@@ -115,7 +128,7 @@ static struct asc_error *walk_list(struct cursor *c, asc_addr at)
 
 		if (!why && !asc_model_words(c->m, e - l->hdr, word, 4))
 			why = "is not readable";
-		if (!why && (e == turtle || b->count > COUNT_MAX))
+		if (!why && (e == turtle || b->count > COUNT_MAX || seen(c, first, e - l->hdr)))
 			why = "leads in a circle: freed twice";
 		if (why) {
 			c->m->h->complete = false;

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The heap model on real processes: glibc's own numbers, conservation, damage named with its address."""
+
+import json
+import subprocess
+
+import pytest
+
+import helpers
+from helpers import arenascope, arenascope_json
+
+NAMES = subprocess.run([helpers.VICTIMS / "corrupt"], stdout=subprocess.PIPE, check=True, text=True).stdout.split()
+
+
+def test_enough():
+    assert len(NAMES) - 1 >= 25
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_damage(victim, name, tmp_path):
+    v = victim("corrupt", name)
+    _, code, address = v.line("damaged").split()
+    found = arenascope_json("-p", v.pid, "check", rc=(0, 1))
+    check(found, code, address, name)
+    if name in ("overflow", "fd", "tcache-key", "nothing"):
+        core = helpers.gcore(v.pid, tmp_path / "core")
+        check(arenascope_json("-c", core, "check", rc=(0, 1)), code, address, name)
+    v.quit()
+
+
+def check(found, code, address, name):
+    findings = [f for f in found["findings"] if f["severity"] != "info"]
+    if name == "nothing":
+        assert not findings and found["complete"], findings
+        return
+    hits = [f for f in findings if f["code"] == code and (address == "(nil)" or f["address"] == address)]
+    assert hits, f"{name}: want {code} at {address}, found {json.dumps(findings, indent=1)}"
+    assert code[0] != "C" or not found["complete"]
+
+
+def test_conservation(service):
+    doc = arenascope_json("-p", service.pid, "check")
+    assert doc["findings"] == [] and doc["unwalked_bytes"] == 0
+
+
+def test_malloc_info(service, tmp_path):
+    path = tmp_path / "info.xml"
+    service.ask(f"info {path}", "info")
+    theirs = path.read_bytes()
+    assert arenascope("-p", service.pid, "malloc-info").bytes == theirs
+    core = helpers.gcore(service.pid, tmp_path / "core")
+    assert arenascope("-c", core, "malloc-info").bytes == theirs
+    service.quit()
