@@ -7,6 +7,7 @@
 #define ARENASCOPE_ADVISE_H
 
 #include "arenascope/ledger.h"
+#include "arenascope/pins.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -66,6 +67,7 @@ struct asc_advise_in {
 	const struct asc_heap *heap; /**< may be NULL: not glibc's malloc */
 	const struct asc_ledger *ledger;
 	const struct asc_prediction *trim, *reclaim; /**< NULL without a heap */
+	const struct asc_utilisation *pages;	     /**< ditto */
 	const char *const *env; /**< "NAME=value" of the target's environment */
 	size_t nenv;
 	bool env_known;

@@ -111,7 +111,7 @@ enum asc_stay {
 	ASC_STAY_CORRUPT,   /**< glibc 2.22 to 2.26: it found the arena corrupt and leaves it alone */
 	ASC_NSTAYS
 };
-/** A short phrase: "tops of non-main arenas" ... */
+/** A short phrase: "in tops of non-main arenas" ... */
 ASC_API const char *asc_stay_name(enum asc_stay s);
 /** For JSON: "top", "shared_page", "tcache" ... */
 ASC_API const char *asc_stay_key(enum asc_stay s);

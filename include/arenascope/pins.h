@@ -60,6 +60,8 @@ struct asc_utilisation {
 	/** Pages by live bytes: 0 | 1..10 % | 11..20 % | ... | 91..99 % | 100 % */
 	uint64_t pages[ASC_UTIL_BUCKETS];
 	uint64_t resident, live; /**< bytes; live / resident is the page utilisation */
+	/** Pages that hold live and free (binned or top) bytes: how many, and the live bytes. */
+	uint64_t mixed_pages, mixed_live, mixed_free;
 	/** Free bytes (binned and top, resident or not), and those of them in whole pages. */
 	uint64_t free_bytes, whole_page_bytes;
 	/** Sum of the arenas' highest system_mem, and the live bytes now. */

@@ -190,6 +190,22 @@ static enum asc_verdict verdict_of(const struct facts *f, uint64_t *ret_bytes)
 
 /* ---- sentences ---- */
 
+static struct asc_error *about_fragments(struct builder *b)
+{
+	const struct facts *f = &b->f;
+	const struct asc_utilisation *u = f->in->pages;
+	char x[32], y[32], z[32];
+
+	if (!u)
+		return NULL;
+	return item(
+		b, "fragmented", f->m->fragmented, "pins",
+		"%s (%u%% of RSS) is free on pages that live data pins: %s of live data on %" PRIu64
+		" pages keep %s. Nothing can move it.",
+		size_text(x, f->m->fragmented), percent(f->m->fragmented, f->rss),
+		size_text(y, u->mixed_live), u->mixed_pages, size_text(z, u->mixed_free));
+}
+
 static struct asc_error *about_free(struct builder *b)
 {
 	const struct facts *f = &b->f;
@@ -228,11 +244,7 @@ static struct asc_error *about_free(struct builder *b)
 			"chunks, which free() never gives back by itself.",
 			size_text(x, f->trim), percent(f->trim, f->rss)));
 	if (matters(f, f->m->fragmented))
-		ASC_TRY(item(b, "fragmented", f->m->fragmented, "pins",
-			     "%s (%u%% of RSS) is free on pages that live data pins: %s of live "
-			     "data keep them. Nothing can move it.",
-			     size_text(x, f->m->fragmented), percent(f->m->fragmented, f->rss),
-			     size_text(y, f->m->in_use)));
+		ASC_TRY(about_fragments(b));
 	if (matters(f, f->m->cached)) {
 		uint64_t threads = 0;
 

@@ -15,7 +15,7 @@
 
 struct page {
 	asc_addr at; /* page being filled, 0 none */
-	uint64_t resident, live;
+	uint64_t resident, live, free;
 };
 
 static void close_page(struct asc_utilisation *u, struct page *p, uint64_t page_size)
@@ -27,14 +27,22 @@ static void close_page(struct asc_utilisation *u, struct page *p, uint64_t page_
 						  : (size_t)((percent - 1) / 10 + 1);
 
 		u->pages[asc_min(b, ASC_UTIL_BUCKETS - 1)]++;
+		if (p->live && p->free) {
+			u->mixed_pages++;
+			u->mixed_live += p->live;
+			u->mixed_free += p->free;
+		}
 	}
 	*p = (struct page){ 0 };
 }
 
 /* A present stretch of one segment. */
 static void fill(struct asc_utilisation *u, struct page *p, uint64_t page_size, asc_addr lo,
-		 asc_addr hi, bool live)
+		 asc_addr hi, enum asc_seg_class class)
 {
+	const bool live = class == ASC_SEG_USE;
+	const bool is_free = class == ASC_SEG_FREE || class == ASC_SEG_TOP;
+
 	while (lo < hi) {
 		asc_addr at = asc_align_down(lo, page_size), end = asc_min(hi, at + page_size);
 
@@ -51,6 +59,7 @@ static void fill(struct asc_utilisation *u, struct page *p, uint64_t page_size, 
 		}
 		p->resident += end - lo;
 		p->live += live ? end - lo : 0;
+		p->free += is_free ? end - lo : 0;
 		lo = end;
 	}
 }
@@ -78,7 +87,7 @@ static void segment(struct asc_utilisation *u, struct page *p, const struct asc_
 			continue;
 		u->resident += hi - lo;
 		u->live += live ? hi - lo : 0;
-		fill(u, p, page_size, lo, hi, live);
+		fill(u, p, page_size, lo, hi, s->class);
 	}
 }
 

@@ -13,13 +13,13 @@
 const char *asc_stay_name(enum asc_stay s)
 {
 	static const char *const names[ASC_NSTAYS] = {
-		[ASC_STAY_TOP] = "tops of non-main arenas",
-		[ASC_STAY_SHARED_PAGE] = "pages shared with live data or list headers",
+		[ASC_STAY_TOP] = "in tops of non-main arenas",
+		[ASC_STAY_SHARED_PAGE] = "on pages shared with live data or list headers",
 		[ASC_STAY_TCACHE] = "cached in tcaches",
 		[ASC_STAY_FASTBIN] = "in fastbins",
-		[ASC_STAY_PAD] = "top of the main arena, below the pad",
-		[ASC_STAY_FOREIGN_SBRK] = "top of the main arena: brk was moved by someone else",
-		[ASC_STAY_NONCONTIGUOUS] = "top of the main arena: not in brk memory",
+		[ASC_STAY_PAD] = "in the main arena's top, below the pad",
+		[ASC_STAY_FOREIGN_SBRK] = "in the main arena's top: someone else moved brk",
+		[ASC_STAY_NONCONTIGUOUS] = "in the main arena's top: not in brk memory",
 		[ASC_STAY_MLOCKED] = "locked in memory (mlock)",
 		[ASC_STAY_HUGETLB] = "in hugetlb mappings",
 		[ASC_STAY_BUSY] = "in arenas that were busy or locked",

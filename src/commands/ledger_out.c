@@ -103,21 +103,14 @@ void asc_warn_ledger(struct asc_out *o, const struct asc_session *s)
 {
 	const struct asc_ledger *l = s->ledger;
 
-	if (!l->known) {
-		asc_out_warn(o, "W-PAGEMAP", "which pages are in memory is unknown: %s",
-			     s->residency && s->residency->why_unknown ? s->residency->why_unknown
-								       : "no residency");
+	/* what is unknown or approximate is in the head's warnings */
+	if (!l->known)
 		asc_out_partial(o);
-	} else if (l->approximate) {
-		asc_out_warn(
-			o, "W-APPROXIMATE",
-			"a core does not say which pages were in memory: pages that it holds and "
-			"that are not all zero count as resident");
-	} else if (l->kernel_rss_known && l->kernel_rss != l->rss) {
+	else if (!l->approximate && l->kernel_rss_known && l->kernel_rss != l->rss &&
+		 !s->possibly_inconsistent)
 		asc_out_warn(o, "W-RSS",
 			     "the lines add up to %" PRIu64 " bytes, the kernel says %" PRIu64,
 			     l->rss, l->kernel_rss);
-	}
 }
 
 /* ---- text ---- */
@@ -308,6 +301,7 @@ struct asc_error *asc_advice_get(const struct asc_session *s, struct asc_advice 
 	ASC_AUTO(prediction_freep) struct asc_prediction *reclaim = NULL;
 	ASC_AUTO(asc_environ_deinit) struct asc_environ env = { 0 };
 	struct asc_advise_in in = { 0 };
+	struct asc_utilisation pages;
 
 	in.heap = asc_session_heap(s);
 	in.ledger = s->ledger;
@@ -315,6 +309,8 @@ struct asc_error *asc_advice_get(const struct asc_session *s, struct asc_advice 
 	if (in.heap) {
 		ASC_TRY(asc_prediction_make(s, ASC_PREDICT_TRIM, 0, -1, &trim));
 		ASC_TRY(asc_prediction_make(s, ASC_PREDICT_RECLAIM, 0, -1, &reclaim));
+		ASC_TRY(asc_utilisation(in.heap, s->residency, -1, &pages));
+		in.pages = &pages;
 		in.trim = trim;
 		in.reclaim = reclaim;
 	}

@@ -277,6 +277,9 @@ static struct asc_error *utilisation(const struct view *v)
 	asc_out_field(v->o, "unusable_free_index", NULL, ASC_V_RATIO(index));
 	asc_out_field(v->o, "peak_bytes", NULL, ASC_V_BYTES(u.peak_bytes));
 	asc_out_field(v->o, "in_use_bytes", NULL, ASC_V_BYTES(u.in_use_bytes));
+	asc_out_field(v->o, "mixed_pages", NULL, ASC_V_COUNT(u.mixed_pages));
+	asc_out_field(v->o, "mixed_live_bytes", NULL, ASC_V_BYTES(u.mixed_live));
+	asc_out_field(v->o, "mixed_free_bytes", NULL, ASC_V_BYTES(u.mixed_free));
 	asc_out_object_end(v->o);
 	if (v->s->ledger->known) {
 		asc_out_table(v->o, "histogram", "Resident pages by their share of live bytes",
@@ -345,10 +348,6 @@ static struct asc_error *run(struct asc_session *s, const struct asc_args *a, st
 						   : ASC_V_STR(asc_args_get(a, "after")));
 	ASC_TRY(show_all(&v));
 	ASC_TRY(utilisation(&v));
-	if (!s->ledger->known)
-		asc_out_warn(
-			o, "W-PAGEMAP",
-			"which pages are in memory is unknown: every page is drawn as resident");
 	if (!s->ledger->known || !v.heap->complete)
 		asc_out_partial(o);
 	return NULL;

@@ -59,7 +59,7 @@ static void put_groups(struct asc_out *o, const struct asc_pins *p, bool known)
 	for (size_t i = 0; i < p->ngroups; i++) {
 		const struct asc_pin_group *g = &p->groups[i];
 		const struct asc_value v[] = {
-			g->size ? ASC_V_BYTES(g->size) : ASC_V_NONE,
+			g->size ? ASC_V_COUNT(g->size) : ASC_V_NONE,
 			ASC_V_COUNT(g->count),
 			ASC_V_BYTES(g->bytes),
 			ASC_V_BYTES_IF(known, g->strands),
@@ -105,12 +105,8 @@ static struct asc_error *run(struct asc_session *s, const struct asc_args *a, st
 		     known ? asc_fmt_bytes(y, p->strands, asc_out_opts(o)->exact_bytes) : "?");
 	put_pins(o, p, known);
 	put_groups(o, p, known);
-	if (!known) {
-		asc_out_warn(o, "W-PAGEMAP", "which pages are in memory is unknown: %s",
-			     s->residency && s->residency->why_unknown ? s->residency->why_unknown
-								       : "no residency");
+	if (!known)
 		asc_out_partial(o);
-	}
 	if (!asc_session_heap(s)->complete)
 		asc_out_partial(o);
 	return NULL;

@@ -196,17 +196,7 @@ void asc_prediction_put(struct asc_out *o, const struct asc_session *s,
 {
 	asc_prediction_text(o, s, kind, p);
 	asc_prediction_json(o, s, kind, p);
-	if (!p->known) {
-		asc_out_warn(
-			o, "W-PAGEMAP",
-			"which pages are in memory is unknown (%s): the prediction is an upper "
-			"bound",
-			s->residency && s->residency->why_unknown ? s->residency->why_unknown
-								  : "no residency");
+	/* why it is a bound only is in the head's warnings */
+	if (!p->known)
 		asc_out_partial(o);
-	} else if (p->upper_bound) {
-		asc_out_warn(o, "W-APPROXIMATE",
-			     "a core does not say which pages were in memory: the prediction is "
-			     "approximate");
-	}
 }

@@ -164,7 +164,7 @@ def test_no_residency_in_a_core_is_said(victim, tmp_path):
     core = gcore(v.pid, tmp_path / "core")
     doc = arenascope_json("-c", core, "rss")
     assert doc["ledger"]["approximate"] is True
-    assert any(w["code"] == "W-APPROXIMATE" for w in doc["warnings"])
+    assert any(w["code"] == "W-CORE-PAGES" for w in doc["warnings"])
     identity(doc["ledger"]["malloc"])
     v.quit()
 

@@ -261,6 +261,9 @@ static void test_buckets(void **state)
 	assert_int_equal(u.pages[5], 1);
 	assert_int_equal(u.pages[10], 1);
 	assert_int_equal(u.pages[11], 1);
+	assert_int_equal(u.mixed_pages, 3);
+	assert_int_equal(u.mixed_live, 16 + 2048 + PAGE - 16);
+	assert_int_equal(u.mixed_free, PAGE - 16 + 2048 + 16);
 	assert_int_equal(u.live, 16 + 2048 + PAGE + PAGE - 16);
 	asc_residency_free(t.res);
 }
