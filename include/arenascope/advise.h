@@ -23,8 +23,8 @@ enum asc_verdict {
 	ASC_VERDICT_ARENAS,
 	ASC_VERDICT_CACHED,
 	ASC_VERDICT_MMAPPED,
-	ASC_VERDICT_NOT_MALLOC, /**< most of RSS is not malloc's at all */
-	ASC_VERDICT_OTHER_ALLOCATOR,
+	ASC_VERDICT_NOT_MALLOC, /**< most of RSS is not glibc malloc's: another allocator, files ... */
+	ASC_VERDICT_NOTHING,	/**< a small process, nothing to gain */
 };
 /** "RETAINED AT THE TOP BY THE DYNAMIC THRESHOLD" ... */
 ASC_API const char *asc_verdict_name(enum asc_verdict v);

@@ -13,7 +13,7 @@
 #include "base/num.h"
 #include "base/vec.h"
 
-enum { DEFAULT_THRESHOLD = 128 << 10 };
+enum { DEFAULT_THRESHOLD = 128 << 10, SMALL = 8 << 20 };
 
 const char *asc_verdict_name(enum asc_verdict v)
 {
@@ -27,8 +27,8 @@ const char *asc_verdict_name(enum asc_verdict v)
 		[ASC_VERDICT_ARENAS] = "TOO MANY ARENAS",
 		[ASC_VERDICT_CACHED] = "TCACHE",
 		[ASC_VERDICT_MMAPPED] = "MMAPPED",
-		[ASC_VERDICT_NOT_MALLOC] = "NOT MALLOC",
-		[ASC_VERDICT_OTHER_ALLOCATOR] = "NOT GLIBC'S MALLOC",
+		[ASC_VERDICT_NOT_MALLOC] = "NOT GLIBC'S MALLOC",
+		[ASC_VERDICT_NOTHING] = "NOTHING UNUSUAL",
 	};
 
 	return names[v];
@@ -46,8 +46,8 @@ const char *asc_verdict_key(enum asc_verdict v)
 		[ASC_VERDICT_ARENAS] = "too_many_arenas",
 		[ASC_VERDICT_CACHED] = "tcache",
 		[ASC_VERDICT_MMAPPED] = "mmapped",
-		[ASC_VERDICT_NOT_MALLOC] = "not_malloc",
-		[ASC_VERDICT_OTHER_ALLOCATOR] = "other_allocator",
+		[ASC_VERDICT_NOT_MALLOC] = "not_glibc_malloc",
+		[ASC_VERDICT_NOTHING] = "nothing_unusual",
 	};
 
 	return keys[v];
@@ -185,6 +185,9 @@ static enum asc_verdict verdict_of(const struct facts *f, uint64_t *ret_bytes)
 	if (shares[best].bytes < f->rss / 4 || !shares[best].bytes)
 		best = all;
 	*ret_bytes = shares[best].bytes;
+	/* what is not files is small: no cause for any other word */
+	if (f->rss - l->files - l->shared < SMALL)
+		return ASC_VERDICT_NOTHING;
 	return shares[best].v;
 }
 
@@ -296,7 +299,9 @@ static struct asc_error *about_arenas(struct builder *b)
 			!f->in->heap->arenas[i].attached_threads;
 	if (f->used_arenas < 16 || f->m->in_use > f->m->resident / 2)
 		return NULL;
-	return item(b, "arenas", f->m->resident - f->m->in_use, "arenas",
+	/* they are why the tops add up: behind what the tops are about */
+	return item(b, "arenas", matters(f, f->tops) ? f->tops - 2 : f->m->resident - f->m->in_use,
+		    "arenas",
 		    "%" PRIu64 " arenas (%" PRIu64
 		    " without a thread) hold %s resident, of which the "
 		    "program uses %u%%: each keeps its own free memory.",

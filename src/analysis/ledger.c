@@ -359,13 +359,14 @@ static struct asc_error *named(struct builder *b, const char *name, size_t *ret)
 	return NULL;
 }
 
-static struct asc_error *unclaimed(struct builder *b, size_t map, struct asc_amount n)
+static struct asc_error *unclaimed(struct builder *b, size_t map, struct asc_range piece,
+				   struct asc_amount n)
 {
 	struct asc_ledger *l = b->l;
 	const char *name = NULL;
 	size_t item = 0;
 
-	switch (asc_owner_of(b->in->maps, map, &b->facts, &name)) {
+	switch (asc_owner_of(b->in->maps, map, piece, &b->facts, &name)) {
 	case ASC_OWNER_NONE:
 		return NULL;
 	case ASC_OWNER_FILE:
@@ -438,7 +439,8 @@ static struct asc_error *walk_maps(struct builder *b, const claim_vec *claims)
 			}
 			struct asc_amount n = asc_cursor_count(&b->res, pos, to);
 
-			ASC_TRY(c ? claimed(b, i, c, n) : unclaimed(b, i, n));
+			ASC_TRY(c ? claimed(b, i, c, n)
+				  : unclaimed(b, i, (struct asc_range){ pos, to - pos }, n));
 			pos = to;
 		}
 	}

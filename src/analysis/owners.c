@@ -107,10 +107,12 @@ static const char *java_name(const struct asc_map *m)
 	return NULL;
 }
 
-static const char *anon_name(const struct asc_maps *maps, size_t i, const struct asc_owner_facts *f)
+static const char *anon_name(const struct asc_maps *maps, size_t i, struct asc_range piece,
+			     const struct asc_owner_facts *f)
 {
 	const struct asc_map *m = &maps->v[i];
-	uint64_t size = m->end - m->start;
+	/* neighbours that look alike share a mapping: the size is that of what malloc left of it */
+	const uint64_t size = piece.len;
 
 	if (begins(m->path, "[heap]"))
 		return "brk memory that is not malloc's";
@@ -128,7 +130,7 @@ static const char *anon_name(const struct asc_maps *maps, size_t i, const struct
 		return java_name(m);
 	if (f->go && m->start >= 0xc000000000 && m->start < 0x10000000000)
 		return "Go heap (by address)";
-	if (f->v8 && !(m->start % (256 << 10)) && !(size % (256 << 10)))
+	if (f->v8 && !(piece.addr % (256 << 10)) && !(size % (256 << 10)))
 		return "V8 heap pages (by alignment)";
 	if (f->pymalloc_arena && !(size % f->pymalloc_arena) && (m->flags & ASC_MAP_WRITE))
 		return "Python object arenas (by size)";
@@ -136,13 +138,13 @@ static const char *anon_name(const struct asc_maps *maps, size_t i, const struct
 		return "jemalloc (by size)";
 	if (f->tcmalloc && (m->flags & ASC_MAP_WRITE) && size >= 1 << 20)
 		return "tcmalloc (by size)";
-	if (f->mimalloc && (m->flags & ASC_MAP_WRITE) && !(m->start % (4 << 20)))
+	if (f->mimalloc && (m->flags & ASC_MAP_WRITE) && !(piece.addr % (4 << 20)))
 		return "mimalloc (by alignment)";
 	return NULL;
 }
 
-enum asc_owner asc_owner_of(const struct asc_maps *maps, size_t i, const struct asc_owner_facts *f,
-			    const char **ret_name)
+enum asc_owner asc_owner_of(const struct asc_maps *maps, size_t i, struct asc_range piece,
+			    const struct asc_owner_facts *f, const char **ret_name)
 {
 	static const char *const memory[] = { "/dev/zero",	"/memfd:",     "/SYSV", "/dev/shm/",
 					      "/anon_hugepage", "anon_inode:", "/[aio]" };
@@ -160,6 +162,6 @@ enum asc_owner asc_owner_of(const struct asc_maps *maps, size_t i, const struct 
 		return ASC_OWNER_FILE;
 	if (m->flags & ASC_MAP_SHARED)
 		return ASC_OWNER_SHARED;
-	*ret_name = anon_name(maps, i, f);
+	*ret_name = anon_name(maps, i, piece, f);
 	return *ret_name ? ASC_OWNER_OTHER : ASC_OWNER_UNKNOWN;
 }

@@ -22,8 +22,10 @@ struct asc_owner_facts {
 };
 
 struct asc_owner_facts asc_owner_facts(const struct asc_ledger_in *in);
-/* @p ret_name is static or the mapping's own; only for ASC_OWNER_OTHER. */
-enum asc_owner asc_owner_of(const struct asc_maps *maps, size_t i, const struct asc_owner_facts *f,
-			    const char **ret_name);
+/*
+ * Of a piece of mapping @p i. @p ret_name is static or the mapping's own; only for ASC_OWNER_OTHER.
+ */
+enum asc_owner asc_owner_of(const struct asc_maps *maps, size_t i, struct asc_range piece,
+			    const struct asc_owner_facts *f, const char **ret_name);
 
 #endif

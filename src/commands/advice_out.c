@@ -79,12 +79,11 @@ static void fix_text(struct asc_out *o, const struct asc_fix *f)
 		asc_out_text(o, "  GLIBC_TUNABLES=%s=%" PRIu64, f->tunable, f->value);
 	if (f->variable)
 		asc_out_text(o, "  %s%s=%" PRIu64, f->usable ? "or " : "", f->variable, f->value);
-	asc_out_text(o, "      saves up to %s; %s", asc_fmt_bytes(buf, f->saves, exact),
+	asc_out_text(o, "      saves up to %s; %s%s", asc_fmt_bytes(buf, f->saves, exact),
 		     !f->set_known ? "whether it is set already is unknown"
-		     : f->set_to   ? "already set to:"
-				   : "not set now");
-	if (set)
-		asc_out_text(o, "      %s", set);
+		     : f->set_to   ? "it is set now to "
+				   : "not set now",
+		     set ? set : "");
 	asc_put_wrapped(o, "      cost: ", "            ", f->cost, NULL);
 	if (f->freezes)
 		asc_out_text(o,

@@ -184,11 +184,13 @@ void asc_prediction_text(struct asc_out *o, const struct asc_session *s,
 			"it returns %d",
 			p->ranges, p->stall_ms, p->return_value);
 	else
-		asc_out_text(o,
-			     "  cost: one borrowed thread, %" PRIu64
-			     " ranges in %zu arenas; each arena is locked in turn, in slices of at "
-			     "most about %.1f ms",
-			     p->ranges, touched, p->stall_ms);
+		asc_out_text(
+			o,
+			"  cost: one borrowed thread, %" PRIu64
+			" range%s in %zu arena%s; each arena is locked in turn, in slices of at "
+			"most about %.1f ms",
+			p->ranges, p->ranges == 1 ? "" : "s", touched, touched == 1 ? "" : "s",
+			p->stall_ms);
 }
 
 void asc_prediction_put(struct asc_out *o, const struct asc_session *s,

@@ -159,7 +159,9 @@ static void test_verdicts(void **state)
 	s.in.heap = NULL;
 	s.in.trim = s.in.reclaim = NULL;
 	s.in.allocator = "jemalloc";
-	verdict(&s, ASC_VERDICT_OTHER_ALLOCATOR);
+	verdict(&s, ASC_VERDICT_NOT_MALLOC);
+	s.ledger.files = 95 * MIB;
+	verdict(&s, ASC_VERDICT_NOTHING);
 	s.ledger.known = false;
 	verdict(&s, ASC_VERDICT_UNKNOWN);
 }
