@@ -169,10 +169,7 @@ static enum asc_verdict verdict_of(const struct facts *f, uint64_t *ret_bytes)
 		{ ASC_VERDICT_CACHED, f->m->cached, true },
 		{ ASC_VERDICT_LEAK_LIKE, f->m->in_use, false },
 		{ ASC_VERDICT_MMAPPED, l->mmapped_chunks, false },
-		{ f->in->allocator && strcmp(f->in->allocator, "glibc")
-			  ? ASC_VERDICT_OTHER_ALLOCATOR
-			  : ASC_VERDICT_NOT_MALLOC,
-		  f->other, false },
+		{ ASC_VERDICT_NOT_MALLOC, f->other, false },
 	};
 	size_t best = 0, all = 0;
 
@@ -453,6 +450,19 @@ static struct asc_error *fixes(struct builder *b)
 
 /* ---- all ---- */
 
+/* Where the tops are the matter, their threshold comes first. */
+static void cause_first(struct asc_fix *v, size_t n)
+{
+	for (size_t i = 1; i < n; i++) {
+		struct asc_fix f = v[i];
+
+		if (strcmp(f.tunable, "glibc.malloc.trim_threshold"))
+			continue;
+		memmove(v + 1, v, i * sizeof(*v));
+		v[0] = f;
+	}
+}
+
 static int by_bytes(const void *a, const void *b)
 {
 	const struct asc_advice_item *x = a, *y = b;
@@ -495,6 +505,8 @@ struct asc_error *asc_advise(const struct asc_advise_in *in, struct asc_advice *
 	}
 	asc_sort(b.items.data, b.items.len, sizeof(*b.items.data), by_bytes);
 	asc_sort(b.fixes.data, b.fixes.len, sizeof(*b.fixes.data), by_saving);
+	if (a->verdict == ASC_VERDICT_RETAINED || a->verdict == ASC_VERDICT_RETAINED_DYNAMIC)
+		cause_first(b.fixes.data, b.fixes.len);
 	a->items = b.items.data;
 	a->nitems = b.items.len;
 	a->fixes = b.fixes.data;

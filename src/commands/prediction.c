@@ -180,9 +180,9 @@ void asc_prediction_text(struct asc_out *o, const struct asc_session *s,
 		asc_out_text(
 			o,
 			"  cost: one call in one thread, %" PRIu64
-			" ranges; each arena is locked in turn, the longest for about %.1f ms; "
+			" range%s; each arena is locked in turn, the longest for about %.1f ms; "
 			"it returns %d",
-			p->ranges, p->stall_ms, p->return_value);
+			p->ranges, p->ranges == 1 ? "" : "s", p->stall_ms, p->return_value);
 	else
 		asc_out_text(
 			o,
