@@ -149,6 +149,9 @@ static struct asc_error *run(struct asc_session *s, const struct asc_args *a, st
 	unsigned n = 0;
 
 	ASC_TRY(asc_args_at_arena(a, 0, s, &n));
+	if (!asc_session_heap(s)->walked)
+		asc_out_warn(o, "W-NOWALK",
+			     "live chunks were not counted: the copy would not fit --max-pause");
 	const struct asc_arenas_opts opts = { .only = (int)n };
 	if (asc_out_is_text(o))
 		put_text(s, o, n);
@@ -167,6 +170,6 @@ const struct asc_cmd asc_cmd_arena = {
 	.min_args = 1,
 	.max_args = 1,
 	.complete = ASC_COMPLETE_ARENA,
-	.needs = ASC_NEED_WALK | ASC_NEED_LEDGER,
+	.needs = ASC_NEED_COUNTS | ASC_NEED_LEDGER,
 	.run = run,
 };

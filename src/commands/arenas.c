@@ -65,6 +65,9 @@ static struct asc_error *run(struct asc_session *s, const struct asc_args *a, st
 		.text_rows = SIZE_MAX,
 	};
 
+	if (!asc_session_heap(s)->walked && !asc_out_is_text(o))
+		asc_out_warn(o, "W-NOWALK",
+			     "live chunks were not counted: the copy would not fit --max-pause");
 	asc_put_arenas(s, o, &opts);
 	if (asc_args_has(a, "heaps"))
 		put_heaps(s, o);
@@ -95,6 +98,7 @@ const struct asc_cmd asc_cmd_arenas = {
 		"arena. LOCK: \"held\" is 1, \"waited for\" is 2.\n"
 		"Arenas are numbered as malloc_info numbers them; 0 is the main arena.",
 	.opts = options,
-	.needs = ASC_NEED_LISTS | ASC_NEED_LEDGER,
+	.flags = ASC_CMD_HEADLINE,
+	.needs = ASC_NEED_COUNTS | ASC_NEED_LEDGER,
 	.run = run,
 };

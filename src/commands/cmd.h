@@ -47,6 +47,8 @@ enum asc_cmd_flags {
 	ASC_CMD_REPL = 1,   /* only in the REPL and scripts */
 	ASC_CMD_WRITES = 2, /* changes the target: consent, never under --core */
 	ASC_CMD_STREAM = 4, /* rows stream (chunks) */
+	ASC_CMD_HEADLINE = 16, /* text begins with a line about the target, in the REPL too if ALWAYS */
+	ASC_CMD_HEADLINE_ALWAYS = 32,
 	ASC_CMD_RAW = 8,    /* prints text of its own (malloc-info): no text header */
 };
 

@@ -4,10 +4,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "arch/arch.h"
 #include "base/cleanup.h"
 #include "commands/cmd.h"
+#include "target/proc.h"
 
 /* Said once a session in text: bits of session.said. */
 enum said {
@@ -197,9 +199,63 @@ void asc_session_head(void *session, struct asc_out *o)
 	warn_heap(s, o);
 }
 
+/* "up 9d 04:12", or "" */
+static void uptime(const struct asc_session *s, char *buf, size_t size)
+{
+	struct asc_proc_stat st;
+	struct timespec ts;
+	long tick = sysconf(_SC_CLK_TCK);
+
+	buf[0] = 0;
+	if (!s->live || tick <= 0 || asc_proc_stat(asc_target_pid(s->live), 0, &st) ||
+	    clock_gettime(CLOCK_BOOTTIME, &ts))
+		return;
+	double up = (double)ts.tv_sec - (double)st.starttime / (double)tick;
+	const struct asc_out_opts plain = { 0 };
+	ASC_AUTO(asc_freep) char *text = up >= 0 ? asc_fmt_value(ASC_V_SECONDS(up), &plain, false)
+						 : NULL;
+	if (text)
+		snprintf(buf, size, "   up %s", text);
+}
+
+/* "frontend  pid 48213   148 threads   up 9d 04:12   glibc 2.36 (symbols: dwarf)   ..." */
+static void headline(const struct asc_session *s, struct asc_out *o)
+{
+	const struct asc_heap *heap = asc_session_heap(s);
+	ASC_AUTO(asc_freep) char *name = asc_escape(asc_target_name(s->data));
+	char up[64], libc[128] = "", pause[64] = "", arenas[64] = "", pid[32] = "";
+	size_t threads, heaps = 0;
+
+	asc_target_threads(s->data, &threads);
+	uptime(s, up, sizeof(up));
+	if (asc_target_pid(s->data))
+		snprintf(pid, sizeof(pid), "  pid %d", (int)asc_target_pid(s->data));
+	if (heap)
+		snprintf(libc, sizeof(libc), "   glibc %s (symbols: %s)",
+			 *heap->libc.version ? heap->libc.version : "?", heap->libc.layout);
+	else if (s->allocator)
+		snprintf(libc, sizeof(libc), "   malloc: %s", s->allocator);
+	if (s->live && s->pause.threads && !s->opts.no_stop)
+		snprintf(pause, sizeof(pause), "   paused %.*f ms", s->pause.ms < 10 ? 1 : 0,
+			 s->pause.ms);
+	for (size_t i = 0; heap && i < heap->narenas; i++)
+		heaps += heap->arenas[i].nregions;
+	if (heap)
+		snprintf(arenas, sizeof(arenas), "   %zu arena%s, %zu heap%s", heap->narenas,
+			 heap->narenas == 1 ? "" : "s", heaps, heaps == 1 ? "" : "s");
+	asc_out_text(o, "%s%s%s%s   %zu thread%s%s%s%s%s%s", asc_out_color(o, ASC_C_BOLD),
+		     name ? name : "?", asc_out_color(o, ASC_C_NONE), pid, threads,
+		     threads == 1 ? "" : "s", up, libc, s->live ? "" : "   core", pause, arenas);
+}
+
 static void head(void *arg, struct asc_out *o)
 {
+	const struct asc_session *s = arg;
+
 	asc_session_head(arg, o);
+	if (!asc_out_is_text(o) || !s->headline)
+		return;
+	headline(s, o);
 }
 
 struct asc_error *asc_session_run(struct asc_session *s, const struct asc_cmd *cmd,
@@ -208,6 +264,8 @@ struct asc_error *asc_session_run(struct asc_session *s, const struct asc_cmd *c
 {
 	ASC_TRY(asc_session_need(s, cmd->needs));
 	s->command = cmd->name;
+	s->headline = cmd->flags & ASC_CMD_HEADLINE_ALWAYS ||
+		      (cmd->flags & ASC_CMD_HEADLINE && !s->opts.interactive);
 	asc_out_begin(o, cmd->name);
 	asc_out_set_head(o, head, s);
 	struct asc_error *err = cmd->run(s, args, o);

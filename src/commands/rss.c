@@ -194,6 +194,7 @@ const struct asc_cmd asc_cmd_rss = {
 		"The sum is the kernel's Rss (smaps) of the same stop. Swap is a column of its "
 		"own.",
 	.opts = opts,
+	.flags = ASC_CMD_HEADLINE,
 	.needs = ASC_NEED_TARGET | ASC_NEED_LEDGER,
 	.run = run,
 };

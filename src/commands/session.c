@@ -35,7 +35,8 @@ enum {
 
 /* What one stop reads; SYMBOLS and LIBC do not need it. */
 static const unsigned STOPPED_NEEDS = ASC_NEED_LISTS | ASC_NEED_WALK | ASC_NEED_RESIDENCY |
-				      ASC_NEED_LEDGER | ASC_NEED_REGS | ASC_NEED_STACKS;
+				      ASC_NEED_LEDGER | ASC_NEED_REGS | ASC_NEED_STACKS |
+				      ASC_NEED_COUNTS;
 
 const struct asc_heap *asc_session_heap(const struct asc_session *s)
 {
@@ -259,7 +260,8 @@ static struct asc_error *plan_stacks(struct asc_session *s, range_vec *v)
 	return NULL;
 }
 
-static struct asc_error *plan_heaps(struct asc_session *s, unsigned needs, range_vec *v)
+static struct asc_error *plan_heaps(struct asc_session *s, const struct asc_residency *res,
+				    unsigned needs, range_vec *v)
 {
 	enum asc_depth depth = needs & ASC_NEED_WALK ? ASC_DEPTH_WALK : ASC_DEPTH_LISTS;
 
@@ -267,7 +269,7 @@ static struct asc_error *plan_heaps(struct asc_session *s, unsigned needs, range
 		ASC_AUTO(asc_freep) struct asc_range *r = NULL;
 		size_t n = 0;
 		struct asc_error *err =
-			asc_heap_plan(s->live, &s->libcs[i], s->residency, depth, &r, &n);
+			asc_heap_plan(s->live, &s->libcs[i], res, depth, &r, &n);
 		/* a libc that cannot be planned is told by asc_heap_read() */
 		asc_error_free(err);
 		for (size_t k = 0; !err && k < n; k++)
@@ -276,14 +278,14 @@ static struct asc_error *plan_heaps(struct asc_session *s, unsigned needs, range
 	return NULL;
 }
 
-static uint64_t plan_bytes(const struct asc_session *s, const range_vec *v)
+static uint64_t plan_bytes(const struct asc_residency *res, const range_vec *v)
 {
 	uint64_t sum = 0;
-	bool known = s->residency && s->residency->source != ASC_RESIDENCY_UNKNOWN;
+	bool known = res && res->source != ASC_RESIDENCY_UNKNOWN;
 
 	for (size_t i = 0; i < v->len; i++) {
 		const struct asc_range *r = &v->data[i];
-		uint64_t n = known ? asc_resident_bytes(s->residency, r->addr, r->addr + r->len)
+		uint64_t n = known ? asc_resident_bytes(res, r->addr, r->addr + r->len)
 				   : r->len;
 		if (!asc_add(sum, n, &sum))
 			return UINT64_MAX;
@@ -291,18 +293,29 @@ static uint64_t plan_bytes(const struct asc_session *s, const range_vec *v)
 	return sum;
 }
 
-/* Over --max-pause? */
-static struct asc_error *check_pause(struct asc_session *s, uint64_t bytes)
+static uint64_t pause_estimate_ms(const struct asc_session *s, uint64_t bytes)
 {
+	size_t n;
+
+	asc_target_threads(s->live, &n);
+	return (uint64_t)n * THREAD_US / 1000 + bytes / BYTES_PER_MS;
+}
+
+static bool fits_pause(const struct asc_session *s, uint64_t bytes)
+{
+	return s->opts.no_stop || s->opts.hold || !s->opts.max_pause_ms ||
+	       pause_estimate_ms(s, bytes) <= s->opts.max_pause_ms;
+}
+
+static struct asc_error *check_pause(const struct asc_session *s, uint64_t bytes)
+{
+	uint64_t ms = pause_estimate_ms(s, bytes);
 	char buf[32];
 	size_t n;
 
-	if (s->opts.no_stop || s->opts.hold || !s->opts.max_pause_ms)
+	if (fits_pause(s, bytes))
 		return NULL;
 	asc_target_threads(s->live, &n);
-	uint64_t ms = (uint64_t)n * THREAD_US / 1000 + bytes / BYTES_PER_MS;
-	if (ms <= s->opts.max_pause_ms)
-		return NULL;
 	struct asc_error *err = asc_err_id(
 		asc_err(ASC_EAGAIN,
 			"reading it would stop the target for about %llu ms, over --max-pause=%llums",
@@ -312,6 +325,41 @@ static struct asc_error *check_pause(struct asc_session *s, uint64_t bytes)
 	asc_err_try(err, "--max-pause=%llums", (unsigned long long)(ms + ms / 4 + 1));
 	asc_err_try(err, "report, rss, arenas or bins: they read the free lists only");
 	return asc_err_try(err, "--no-stop: never stops it; the result may be inconsistent");
+}
+
+/*
+ * Before the stop: what will have to be copied, from a plan of the running target, which may be
+ * wrong in detail. Refuses what is far over the budget without ever stopping it, and warms the
+ * buffer, so that page faults are not part of the pause.
+ */
+static struct asc_error *prepare(struct asc_session *s, unsigned *needs,
+				 struct asc_capture_buf **ret)
+{
+	struct asc_residency *res = NULL;
+	range_vec v = { 0 };
+
+	if (!(*needs & (ASC_NEED_WALK | ASC_NEED_COUNTS)) || s->opts.hold)
+		return check_pause(s, 0);
+	struct asc_error *err = asc_residency_read(s->live, &res);
+	if (!err)
+		err = plan_heaps(s, res, ASC_NEED_WALK, &v);
+	uint64_t bytes = plan_bytes(res, &v);
+	asc_residency_free(res);
+	asc_vec_free(&v);
+	if (err) {
+		asc_error_free(err); /* a target that changes meanwhile: the stop will tell */
+		return NULL;
+	}
+	if (!(*needs & ASC_NEED_WALK)) {
+		if (!fits_pause(s, bytes))
+			return check_pause(s, 0);
+		*needs |= ASC_NEED_WALK;
+	}
+	ASC_TRY(check_pause(s, bytes));
+	uint64_t room = bytes + bytes / 16 + (1 << 20);
+	if (s->opts.max_memory && room > s->opts.max_memory)
+		return NULL;
+	return asc_capture_buf_new(room, ret);
 }
 
 /* ---- the stop ---- */
@@ -401,7 +449,8 @@ static struct asc_error *read_heaps(struct asc_session *s, unsigned needs)
 }
 
 /* With the target stopped: everything that must be of this moment. */
-static struct asc_error *read_stopped(struct asc_session *s, unsigned needs)
+static struct asc_error *read_stopped(struct asc_session *s, unsigned needs,
+				      struct asc_capture_buf **buf)
 {
 	if (needs & (ASC_NEED_RESIDENCY | ASC_NEED_LEDGER | ASC_NEED_WALK))
 		ASC_TRY(asc_residency_read(s->live, &s->residency));
@@ -414,14 +463,14 @@ static struct asc_error *read_stopped(struct asc_session *s, unsigned needs)
 	range_vec v = { 0 };
 	struct asc_error *err = NULL;
 	if (needs & (ASC_NEED_LISTS | ASC_NEED_WALK))
-		err = plan_heaps(s, needs, &v);
+		err = plan_heaps(s, s->residency, needs, &v);
 	if (!err && needs & ASC_NEED_STACKS)
 		err = plan_stacks(s, &v);
 	if (!err)
-		err = check_pause(s, plan_bytes(s, &v));
+		err = check_pause(s, plan_bytes(s->residency, &v));
 	if (!err)
-		err = asc_capture(s->live, s->residency, v.data, v.len, s->opts.max_memory,
-				  &s->data);
+		err = asc_capture_into(s->live, s->residency, v.data, v.len, s->opts.max_memory,
+				       buf, &s->data);
 	asc_vec_free(&v);
 	if (!err)
 		s->captured_bytes = asc_capture_bytes(s->data);
@@ -440,15 +489,18 @@ static void say_pause(struct asc_session *s)
 				    "everything was read");
 }
 
-static struct asc_error *read_live(struct asc_session *s, unsigned needs)
+static struct asc_error *read_live(struct asc_session *s, unsigned *want)
 {
-	struct asc_error *err = check_pause(s, 0);
+	struct asc_capture_buf *buf = NULL;
+	struct asc_error *err = prepare(s, want, &buf);
+	const unsigned needs = *want;
 
 	if (!err)
 		err = stop_quiet(s);
 	s->taken_at = time(NULL);
 	if (!err)
-		err = read_stopped(s, needs);
+		err = read_stopped(s, needs, &buf);
+	asc_capture_buf_free(buf);
 	if (s->opts.hold && !err) {
 		asc_session_note(s, "held: the target stays stopped");
 		return NULL;
@@ -467,8 +519,12 @@ static struct asc_error *read_live(struct asc_session *s, unsigned needs)
 	return NULL;
 }
 
-static struct asc_error *read_core(struct asc_session *s, unsigned needs)
+static struct asc_error *read_core(struct asc_session *s, unsigned *want)
 {
+	unsigned needs = *want;
+
+	if (needs & ASC_NEED_COUNTS)
+		*want = needs |= ASC_NEED_WALK;
 	if (needs & (ASC_NEED_RESIDENCY | ASC_NEED_LEDGER))
 		ASC_TRY(asc_residency_read(s->data, &s->residency));
 	if (needs & (ASC_NEED_LISTS | ASC_NEED_WALK))
@@ -530,7 +586,7 @@ static unsigned imply(unsigned needs)
 {
 	if (needs & ASC_NEED_LEDGER)
 		needs |= ASC_NEED_RESIDENCY | ASC_NEED_SYMBOLS | ASC_NEED_REGS;
-	if (needs & ASC_NEED_WALK)
+	if (needs & (ASC_NEED_WALK | ASC_NEED_COUNTS))
 		needs |= ASC_NEED_LISTS;
 	if (needs & ASC_NEED_LISTS)
 		needs |= ASC_NEED_LIBC;
@@ -544,6 +600,8 @@ struct asc_error *asc_session_need(struct asc_session *s, unsigned asked)
 	unsigned needs = imply(asked);
 	bool heap = needs & (ASC_NEED_LIBC | ASC_NEED_LISTS | ASC_NEED_WALK);
 
+	if (s->have & ASC_NEED_WALK) /* what a walk has given need not be read again */
+		needs &= ~(unsigned)ASC_NEED_COUNTS;
 	if (s->have & ASC_NEED_WALK)
 		needs |= ASC_NEED_WALK; /* a walk is also the lists */
 	if ((needs & ASC_NEED_SYMBOLS || heap) && !s->modules)
@@ -563,7 +621,7 @@ struct asc_error *asc_session_need(struct asc_session *s, unsigned asked)
 		/* again what was there: one moment for all of it */
 		needs |= s->have & STOPPED_NEEDS;
 		forget_data(s);
-		struct asc_error *err = s->live ? read_live(s, needs) : read_core(s, needs);
+		struct asc_error *err = s->live ? read_live(s, &needs) : read_core(s, &needs);
 		if (!err && needs & ASC_NEED_LEDGER)
 			err = make_ledger(s);
 		wipe_progress(s);

@@ -25,6 +25,7 @@ enum asc_needs {
 	ASC_NEED_LEDGER = 64,	/* ledger (implies LISTS and RESIDENCY; works without a glibc heap too) */
 	ASC_NEED_REGS = 128,	/* thread registers */
 	ASC_NEED_STACKS = 256,	/* stack memory of every thread is captured */
+	ASC_NEED_COUNTS = 512,	/* LISTS, and WALK where that fits into the pause budget */
 };
 
 enum asc_capture_mode { ASC_CAP_AUTO, ASC_CAP_COPY, ASC_CAP_OPTIMISTIC, ASC_CAP_FORK };
@@ -67,6 +68,7 @@ struct asc_session {
 	const char *allocator;	    /* "glibc", "jemalloc", "tcmalloc", "mimalloc", "musl" ...; static; NULL unknown */
 	const char *allocator_module; /* path, or NULL */
 	const char *command;	    /* whose document is being written */
+	bool headline;		    /* its text begins with a line about the target */
 	struct asc_error *no_heap;  /* why there is no glibc heap, or NULL */
 	struct asc_error *other_libcs; /* why a further libc could not be read, or NULL */
 	uint64_t captured_bytes;
