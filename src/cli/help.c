@@ -10,7 +10,7 @@
 #include "cli/cli.h"
 #include "target/proc.h"
 
-enum { WIDTH = 90, NAME_WIDTH = 14, OPTION_WIDTH = 26, LARGEST = 5 };
+enum { WIDTH = 90, NAME_WIDTH = 14, OPTION_WIDTH = 26, LARGEST = 5, CODE_WIDTH = 16 };
 
 void asc_print_wrapped(FILE *f, const char *text, unsigned indent, unsigned width)
 {
@@ -233,10 +233,43 @@ static void put_command_help(FILE *f, const struct asc_cmd *c)
 
 static void put_error_help(FILE *f, const struct asc_error_help *h)
 {
-	fprintf(f, "%s   exit %d\n    %s\n\n", h->id, h->exit, h->title);
+	if (h->id[0] == 'E')
+		fprintf(f, "%s   exit %d\n    %s\n\n", h->id, h->exit, h->title);
+	else
+		fprintf(f, "%s   a warning%s\n    %s\n\n", h->id, h->exit ? ", exit 1" : "", h->title);
 	asc_print_wrapped(f, h->text, 0, WIDTH);
 	if (h->hint)
 		asc_print_wrapped(f, h->hint, 2, WIDTH);
+}
+
+static void put_codes(FILE *f)
+{
+	size_t n;
+	const struct asc_finding_code *code = asc_finding_codes(&n);
+
+	for (const struct asc_error_help *h = asc_error_helps; h->id; h++)
+		fprintf(f, "%-*s  %s\n", CODE_WIDTH, h->id, h->title);
+	for (size_t i = 0; i < n; i++)
+		fprintf(f, "%-*s  %s\n", CODE_WIDTH, code[i].code, code[i].meaning);
+}
+
+/* The tables for programs, tab-separated: completions and manual pages are checked against it. */
+static void put_words(FILE *f)
+{
+	const struct asc_cmd *const *lists[] = { asc_commands, asc_repl_words };
+
+	for (const struct asc_main_opt *m = asc_main_opts; m->name; m++)
+		fprintf(f, "option\t--%s\t%s\t%s\n", m->name, m->arg ? m->arg : "",
+			m->choices ? m->choices : "");
+	for (size_t l = 0; l < ASC_ARRAY_SIZE(lists); l++) {
+		for (const struct asc_cmd *const *c = lists[l]; *c; c++) {
+			fprintf(f, "%s\t%s\t%s\t%s\n", l ? "word" : "command", (*c)->name, (*c)->args,
+				(*c)->summary);
+			for (const struct asc_cmd_opt *o = (*c)->opts; o && o->name; o++)
+				fprintf(f, "command-option\t%s --%s\t%s\t%s\n", (*c)->name, o->name,
+					o->arg ? o->arg : "", o->choices ? o->choices : "");
+		}
+	}
 }
 
 struct asc_error *asc_print_topic(FILE *f, const char *topic)
@@ -259,10 +292,27 @@ struct asc_error *asc_print_topic(FILE *f, const char *topic)
 			return NULL;
 		}
 	}
-	if (!strncmp(topic, "E-", 2) || !strncmp(topic, "W-", 2) || !strncmp(topic, "C-", 2))
+	size_t n;
+	const struct asc_finding_code *code = asc_finding_codes(&n);
+	for (size_t i = 0; i < n; i++) {
+		if (strcasecmp(code[i].code, topic))
+			continue;
+		fprintf(f, "%s   a finding of check: %s\n    %s\n", code[i].code,
+			asc_severity_name(code[i].severity), code[i].meaning);
+		return NULL;
+	}
+	if (!strcmp(topic, "codes")) {
+		put_codes(f);
+		return NULL;
+	}
+	if (!strcmp(topic, "words")) {
+		put_words(f);
+		return NULL;
+	}
+	if (topic[0] && topic[1] == '-' && strchr("EWCSI", topic[0]))
 		return asc_err_try(asc_err_id(asc_err(ASC_EUSAGE, "there is no code \"%.40s\"", topic),
 					      "E-USAGE"),
-				   "man arenascope-errors   lists them");
+				   "help codes   lists them");
 	ASC_TRY(asc_cmd_lookup(topic, asc_repl_words, true, &c));
 	put_command_help(f, c);
 	return NULL;
