@@ -30,7 +30,7 @@ static size_t get_file(void *arg, uint64_t off, void *buf, size_t len)
 	return n > 0 ? (size_t)n : 0;
 }
 
-static struct asc_unwind_module *module_slot(struct asc_unwinder *u, asc_addr addr)
+struct asc_unwind_module *asc_unwind_slot(struct asc_unwinder *u, asc_addr addr)
 {
 	struct asc_module *mod = asc_modules_at(u->m, addr);
 	struct asc_unwind_module *v;
@@ -55,7 +55,7 @@ static struct asc_unwind_module *module_slot(struct asc_unwinder *u, asc_addr ad
  */
 static size_t read_from_file(struct asc_unwinder *u, asc_addr addr, void *buf, size_t len)
 {
-	struct asc_unwind_module *um = module_slot(u, addr);
+	struct asc_unwind_module *um = asc_unwind_slot(u, addr);
 	struct asc_elf_head h;
 	struct asc_elf_phdr p;
 
@@ -204,7 +204,7 @@ static bool find_tables(struct asc_unwinder *u, struct asc_unwind_module *um)
 
 const struct asc_unwind_module *asc_unwind_module_at(struct asc_unwinder *u, asc_addr pc)
 {
-	struct asc_unwind_module *um = module_slot(u, pc);
+	struct asc_unwind_module *um = asc_unwind_slot(u, pc);
 
 	if (!um)
 		return NULL;
@@ -213,12 +213,14 @@ const struct asc_unwind_module *asc_unwind_module_at(struct asc_unwinder *u, asc
 
 		found.tried = true;
 		found.ok = find_tables(u, &found);
-		um = module_slot(u, pc); /* the array may have moved */
+		um = asc_unwind_slot(u, pc); /* the array may have moved */
 		if (!um)
 			return NULL;
-		found.fd = um->fd;
-		found.file_tried = um->file_tried;
-		*um = found;
+		um->tried = found.tried;
+		um->ok = found.ok;
+		um->hdr = found.hdr;
+		um->table = found.table;
+		um->fdes = found.fdes;
 	}
 	return um->ok ? um : NULL;
 }
@@ -248,6 +250,7 @@ void asc_unwinder_close(struct asc_unwinder *u)
 	for (size_t i = 0; i < ASC_UNWIND_PAGES; i++)
 		free(u->pages[i].bytes);
 	for (size_t i = 0; i < u->nmods; i++) {
+		asc_unwind_cfi_close(&u->mods[i]);
 		if (u->mods[i].fd >= 0)
 			close(u->mods[i].fd);
 	}
@@ -286,9 +289,15 @@ struct asc_error *asc_unwinder_run(struct asc_unwinder *u, const struct asc_thre
 	if (!max_depth || max_depth > ASC_STACK_DEPTH_MAX)
 		max_depth = ASC_STACK_DEPTH_MAX;
 	u->no_info = false;
-	if (asc_target_arch(u->t)->e_machine == EM_X86_64) {
+	switch (asc_target_arch(u->t)->e_machine) {
+	case EM_X86_64:
 		err = asc_unwind_x86_64(u, thread, max_depth, &s);
-	} else {
+		break;
+	case EM_386:
+	case EM_AARCH64:
+		err = asc_unwind_cfi(u, thread, max_depth, &s);
+		break;
+	default:
 		err = asc_unwind_push(&s, pc, sp, false);
 		s.note = "stacks of this CPU are not unwound here";
 	}

@@ -22,6 +22,8 @@ struct asc_unwind_module {
 	uint64_t fdes;
 	int fd; /* its file, for what the target does not hold; -1 */
 	bool file_tried;
+	void *cfi; /* of libdw, for the CPUs that libunwind does not know here */
+	bool cfi_tried;
 };
 
 struct asc_unwinder {
@@ -47,6 +49,12 @@ bool asc_unwind_is_sigreturn(struct asc_unwinder *u, asc_addr pc);
 /* Frames of an x86-64 thread by libunwind, appended to what is there. */
 ASC_MUST struct asc_error *asc_unwind_x86_64(struct asc_unwinder *u, const struct asc_thread *th,
 					     size_t max, struct asc_stack *ret);
+/* Frames of any other thread by libdw's call frame information. */
+ASC_MUST struct asc_error *asc_unwind_cfi(struct asc_unwinder *u, const struct asc_thread *th,
+					  size_t max, struct asc_stack *ret);
+void asc_unwind_cfi_close(struct asc_unwind_module *um);
+/* What is kept of the module at @p addr, or NULL. Valid until the next call for another address. */
+struct asc_unwind_module *asc_unwind_slot(struct asc_unwinder *u, asc_addr addr);
 void asc_unwind_x86_64_close(struct asc_unwinder *u);
 /* Add a frame. */
 ASC_MUST struct asc_error *asc_unwind_push(struct asc_stack *s, asc_addr pc, asc_addr sp,

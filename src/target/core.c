@@ -414,6 +414,7 @@ static struct asc_error *parse(struct asc_core *c, const char *path, const char 
 	if (asc_target_auxv(&c->t, AT_PAGESZ, &page) && asc_is_pow2(page) && page >= 4096 &&
 	    page <= 1 << 16)
 		c->t.page_size = page;
+	ASC_TRY(asc_core_map_exe(c));
 	ASC_TRY(asc_core_maps(c));
 	return find_exe(c);
 }

@@ -114,6 +114,8 @@ struct asc_core_image {
 size_t asc_core_image_get(void *arg, uint64_t off, void *buf, size_t len);
 /* Bytes of the mapped file behind @p addr, if the file is the one that was mapped. */
 size_t asc_core_read_file(struct asc_core *c, asc_addr addr, void *buf, size_t len);
+/* Without NT_FILE: map the executable that the user named. */
+ASC_MUST struct asc_error *asc_core_map_exe(struct asc_core *c);
 void asc_core_files_free(struct asc_core *c);
 
 /* ---- coremaps.c ---- */

@@ -173,6 +173,76 @@ static void find_file(struct asc_core *c, struct asc_core_file *f)
 		f->state = ASC_FILE_OPEN;
 }
 
+/* ---- the executable of a core without NT_FILE ---- */
+
+static struct asc_error *add_segments(struct asc_core *c, struct asc_bytes *b, uint64_t bias)
+{
+	struct asc_elf_head h;
+	struct asc_elf_phdr p;
+	uint64_t page = c->t.page_size;
+
+	if (!asc_elf_head_get(get_file, b, &h) || h.phnum == PN_XNUM)
+		return NULL;
+	c->mapped = calloc(h.phnum + 1u, sizeof(*c->mapped));
+	if (!c->mapped)
+		return asc_err(ASC_ENOMEM, "mapped files");
+	for (uint32_t i = 0; i < h.phnum && asc_elf_phdr_get(get_file, b, &h, i, &p); i++) {
+		struct asc_core_mapped m = { .offset = asc_align_down(p.offset, page) };
+		uint64_t end;
+
+		if (p.type != PT_LOAD || !p.filesz || !asc_add(p.vaddr, p.filesz, &end))
+			continue;
+		m.start = asc_align_down(p.vaddr, page) + bias;
+		m.end = asc_align_up(end, page) + bias;
+		if (m.end <= m.start || (c->nmapped && m.start < c->mapped[c->nmapped - 1].end))
+			continue;
+		if (!m.offset)
+			c->files[0].start = asc_min(c->files[0].start, m.start);
+		c->mapped[c->nmapped++] = m;
+	}
+	return NULL;
+}
+
+/*
+ * Old kernels and emulators write no NT_FILE. What the user says is the executable is mapped where
+ * its program headers and the entry point in auxv put it.
+ */
+struct asc_error *asc_core_map_exe(struct asc_core *c)
+{
+	struct asc_elf_head h;
+	struct asc_bytes b;
+	uint64_t entry;
+	struct asc_error *err;
+
+	if (c->nmapped || !c->exe_opt || !asc_target_auxv(&c->t, AT_ENTRY, &entry))
+		return NULL;
+	err = open_bytes(c->exe_opt, &b);
+	if (err) {
+		asc_error_free(err); /* the symbols' side says so */
+		return NULL;
+	}
+	if (asc_elf_head_get(get_file, &b, &h) && h.machine == c->t.arch->e_machine &&
+	    (h.type == ET_EXEC ? entry == h.entry
+			       : h.type == ET_DYN && (entry - h.entry) % c->t.page_size == 0)) {
+		c->files = calloc(1, sizeof(*c->files));
+		if (c->files)
+			c->files[0].path = realpath(c->exe_opt, NULL);
+		if (!c->files || !c->files[0].path) {
+			asc_bytes_deinit(&b);
+			return asc_err(ASC_ENOMEM, "mapped files");
+		}
+		c->nfiles = 1;
+		c->files[0].start = UINT64_MAX;
+		c->files[0].bytes.fd = -1;
+		c->info.exe = c->files[0].path;
+		free(c->mapped);
+		c->mapped = NULL;
+		err = add_segments(c, &b, h.type == ET_EXEC ? 0 : entry - h.entry);
+	}
+	asc_bytes_deinit(&b);
+	return err;
+}
+
 /* ---- reads ---- */
 
 size_t asc_core_mapped_seek(const struct asc_core *c, asc_addr addr)
