@@ -172,7 +172,7 @@ static asc_addr futex_of(const struct asc_arch *arch, const struct asc_thread *t
 	enum { I386_FUTEX_TIME64 = 422, OP = 0x7f };
 	unsigned op;
 
-	if (!th->syscall_args_valid || th->syscall_nr < 0)
+	if (!th->syscall_args_valid || th->syscall_nr < 0 || th->signal)
 		return 0;
 	if (th->syscall_nr != arch->nr_futex && th->syscall_nr != arch->nr_restart &&
 	    !(arch->word_size == 4 && th->syscall_nr == I386_FUTEX_TIME64))

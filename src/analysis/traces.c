@@ -35,7 +35,7 @@ static void name_frame(struct asc_modules *m, const struct asc_libc *libcs, size
 
 	if (!mod)
 		return;
-	f->module = mod->path;
+	f->module = *mod->path ? mod->path : mod->is_vdso ? "[vdso]" : "[unnamed]";
 	f->offset = f->pc - mod->bias;
 	f->in_loader = is_loader(mod);
 	f->in_libc = !nlibcs && !strncmp(mod->soname, "libc.so", 7);

@@ -68,8 +68,7 @@ char *asc_frame_name(const struct asc_trace_frame *f)
 	if (f->function)
 		return strdup(f->function);
 	if (f->module)
-		n = asprintf(&s, "%s+0x%" PRIx64, *f->module ? asc_base_name(f->module) : "[vdso]",
-			     f->offset);
+		n = asprintf(&s, "%s+0x%" PRIx64, asc_base_name(f->module), f->offset);
 	else
 		n = asprintf(&s, "0x%" PRIx64, f->pc);
 	return n < 0 ? NULL : s;
@@ -90,8 +89,7 @@ char *asc_frame_text(struct asc_modules *m, const struct asc_trace_frame *f, boo
 		n = asprintf(&raw, "%s%s  %s%s", f->function, off,
 			     f->module ? asc_base_name(f->module) : "", at);
 	else if (f->module)
-		n = asprintf(&raw, "%s+0x%" PRIx64,
-			     *f->module ? asc_base_name(f->module) : "[vdso]", f->offset);
+		n = asprintf(&raw, "%s+0x%" PRIx64, asc_base_name(f->module), f->offset);
 	else
 		n = asprintf(&raw, "(no module)");
 	if (n < 0) {

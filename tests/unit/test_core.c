@@ -560,6 +560,63 @@ static void test_mapped_file(void **state)
 	close(fd);
 }
 
+static struct asc_target *fixture(const char *name)
+{
+	struct asc_target *t = NULL;
+	char path[512];
+
+	snprintf(path, sizeof(path), "%s/cores/%s", FIXTURES, name);
+	assert_null(asc_core_open(path, NULL, &t));
+	assert_non_null(asc_core_info(t)->compression);
+	assert_false(asc_core_info(t)->truncated);
+	assert_int_equal(asc_core_info(t)->signal, 6);
+	return t;
+}
+
+/* Cores that others wrote; what is expected was read with readelf and gdb. */
+static void test_fixtures(void **state)
+{
+	struct asc_target *t;
+	const struct asc_thread *th;
+	char *text;
+	size_t n;
+	uint64_t v;
+
+	(void)state;
+	t = fixture("aarch64-qemu-threads.core.xz");
+	assert_string_equal(asc_target_arch(t)->name, "aarch64");
+	th = asc_target_threads(t, &n);
+	assert_int_equal(n, 4);
+	assert_int_equal(asc_target_pid(t), 25673);
+	assert_true(asc_regs_pc(t, &th[1].regs, &v) && v == 0x422110);
+	assert_true(asc_regs_sp(t, &th[0].regs, &v) && v == 0x55008003d0);
+	assert_false(asc_core_info(t)->has_nt_file);
+	asc_target_close(t);
+
+	t = fixture("i386-qemu.core.xz");
+	assert_string_equal(asc_target_arch(t)->name, "i386");
+	assert_string_equal(asc_target_name(t), "tiny");
+	th = asc_target_threads(t, &n);
+	assert_int_equal(n, 1);
+	assert_true(asc_regs_pc(t, &th[0].regs, &v) && v == 0x8049015);
+	assert_null(asc_read_str(t, 0x804a000, 19, &text));
+	assert_string_equal(text, "the quick brown fox");
+	free(text);
+	asc_target_close(t);
+
+	t = fixture("x86_64-kernel.core.zst");
+	assert_string_equal(asc_target_arch(t)->name, "x86_64");
+	assert_string_equal(asc_target_name(t), "s64");
+	assert_true(asc_core_info(t)->has_nt_file);
+	assert_false(asc_core_info(t)->is_gcore);
+	th = asc_target_threads(t, &n);
+	assert_int_equal(n, 1);
+	assert_true(th[0].regs.tp_valid);
+	assert_null(asc_read_word(t, th[0].regs.tp, &v)); /* the thread block points to itself */
+	assert_true(v == th[0].regs.tp);
+	asc_target_close(t);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -568,6 +625,7 @@ int main(void)
 		cmocka_unit_test(test_other_files), cmocka_unit_test(test_other_cpu),
 		cmocka_unit_test(test_hostile),	    cmocka_unit_test(test_xnum),
 		cmocka_unit_test(test_shrinks),	    cmocka_unit_test(test_mapped_file),
+		cmocka_unit_test(test_fixtures),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
