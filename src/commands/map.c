@@ -112,14 +112,12 @@ static void draw(const struct view *v, const struct place *p, const struct asc_c
 
 static void legend(const struct view *v)
 {
-	if (asc_out_opts(v->o)->ascii)
-		asc_out_text(v->o,
-			     "  # >=90%% live  + 50-90%%  - <50%%, live data pins it  . free, "
-			     "resident  T top, resident  blank: not resident");
-	else
-		asc_out_text(v->o,
-			     "  █ >=90%% live  ▓ 50-90%%  ▒ <50%%, live data pins it  ░ free, "
-			     "resident  T top, resident  · not resident");
+	const bool plain = asc_out_opts(v->o)->ascii;
+
+	asc_out_text(v->o, "  %s >=90%% live  %s 50-90%%  %s <50%%, live data pins it",
+		     plain ? "#" : "█", plain ? "+" : "▓", plain ? "-" : "▒");
+	asc_out_text(v->o, "  %s free, resident  T top, resident  %s not resident",
+		     plain ? "." : "░", plain ? "blank:" : "·");
 }
 
 /* ---- JSON ---- */

@@ -49,7 +49,7 @@ static void first_line(struct asc_out *o, const struct asc_session *s)
 {
 	const struct asc_heap *heap = asc_session_heap(s);
 	ASC_AUTO(asc_freep) char *name = asc_escape(asc_target_name(s->data));
-	char up[64] = "", libc[96] = "", arenas[64] = "";
+	char pause[32] = "", up[64] = "", libc[96] = "", arenas[64] = "";
 	size_t threads, heaps = 0;
 	uint64_t t;
 
@@ -71,26 +71,96 @@ static void first_line(struct asc_out *o, const struct asc_session *s)
 		snprintf(arenas, sizeof(arenas), "   %zu arena%s, %zu heap%s", heap->narenas,
 			 heap->narenas == 1 ? "" : "s", heaps, heaps == 1 ? "" : "s");
 	}
-	asc_out_text(o, "%s%s%s  %s %d   %zu thread%s%s%s%s", asc_out_color(o, ASC_C_BOLD),
+	/* with --quiet, or in a saved file, this line is all that tells */
+	if (s->live && s->pause.threads)
+		snprintf(pause, sizeof(pause), "   paused %.0f ms", s->pause.ms);
+	if (asc_out_opts(o)->width && asc_out_opts(o)->width < 110 && heap) {
+		asc_out_text(o, "%s%s%s  %s %d   %zu thread%s%s%s", asc_out_color(o, ASC_C_BOLD),
+			     name ? name : "?", asc_out_color(o, ASC_C_NONE),
+			     s->live ? "pid" : "core of pid", (int)asc_target_pid(s->data), threads,
+			     threads == 1 ? "" : "s", up, pause);
+		asc_out_text(o, "%s%s", libc + 3, arenas);
+		return;
+	}
+	asc_out_text(o, "%s%s%s  %s %d   %zu thread%s%s%s%s%s", asc_out_color(o, ASC_C_BOLD),
 		     name ? name : "?", asc_out_color(o, ASC_C_NONE),
 		     s->live ? "pid" : "core of pid", (int)asc_target_pid(s->data), threads,
-		     threads == 1 ? "" : "s", up, libc, arenas);
+		     threads == 1 ? "" : "s", up, libc, pause, arenas);
+}
+
+/* Narrow: what does not fit a terminal of 80 columns is left to `arenas`. */
+static const struct asc_col cols[] = {
+	{ NULL, "ARENA", ASC_COL_RIGHT },    { NULL, "MAPPED", ASC_COL_RIGHT },
+	{ NULL, "RSS", ASC_COL_RIGHT },	     { NULL, "IN USE", ASC_COL_RIGHT },
+	{ NULL, "CACHED", ASC_COL_RIGHT },   { NULL, "TRIMMABLE", ASC_COL_RIGHT },
+	{ NULL, "RETAINED", ASC_COL_RIGHT }, { NULL, "FRAGMENTED", ASC_COL_RIGHT },
+	{ NULL, "THR", ASC_COL_RIGHT },
+};
+
+static int by_resident(const void *a, const void *b, void *ledger)
+{
+	const struct asc_ledger *l = ledger;
+	size_t x = *(const size_t *)a, y = *(const size_t *)b;
+	uint64_t rx = l->known ? l->arenas[x].pages.resident : l->arenas[x].mapped;
+	uint64_t ry = l->known ? l->arenas[y].pages.resident : l->arenas[y].mapped;
+
+	return rx != ry ? (rx < ry) - (rx > ry) : (x > y) - (x < y);
+}
+
+static struct asc_error *narrow_table(struct asc_out *o, const struct asc_session *s)
+{
+	const struct asc_heap *heap = asc_session_heap(s);
+	struct asc_ledger *l = s->ledger;
+	ASC_AUTO(asc_freep) size_t *order = calloc(l->narenas + 1, sizeof(*order));
+
+	if (!order)
+		return asc_err(ASC_ENOMEM, "order of %zu arenas", l->narenas);
+	for (size_t i = 0; i < l->narenas; i++)
+		order[i] = i;
+	qsort_r(order, l->narenas, sizeof(*order), by_resident, l);
+	asc_out_table(o, NULL, NULL, NULL, cols, ASC_ARRAY_SIZE(cols));
+	for (size_t i = 0; i < l->narenas && i < ARENAS_SHOWN; i++) {
+		const struct asc_arena *a = &heap->arenas[order[i]];
+		const struct asc_pages *p = &l->arenas[order[i]].pages;
+		const struct asc_value v[] = {
+			ASC_V_COUNT(a->index),
+			ASC_V_BYTES(l->arenas[order[i]].mapped),
+			ASC_V_BYTES_IF(p->known, p->resident),
+			ASC_V_BYTES_IF(p->known, p->in_use),
+			ASC_V_BYTES_IF(p->known, p->cached),
+			ASC_V_BYTES_IF(p->known, p->trimmable),
+			ASC_V_BYTES_IF(p->known, p->retained),
+			ASC_V_BYTES_IF(p->known, p->fragmented),
+			a->attached_known ? ASC_V_COUNT(a->attached_threads) : ASC_V_UNKNOWN,
+		};
+
+		asc_out_row(o, v);
+	}
+	asc_out_table_end(o);
+	return NULL;
 }
 
 /* The largest arenas; in JSON all of them. */
-static void arena_head(struct asc_out *o, const struct asc_session *s)
+static struct asc_error *arena_head(struct asc_out *o, const struct asc_session *s)
 {
+	enum { WIDE = 100 };
 	const struct asc_heap *heap = asc_session_heap(s);
+	const unsigned width = asc_out_opts(o)->width;
+	const bool narrow = asc_out_is_text(o) && width && width < WIDE;
 	const struct asc_arenas_opts opts = { .sort = "rss",
 					      .only = ASC_ARENAS_ALL,
 					      .text_rows = ARENAS_SHOWN };
 
 	if (!heap)
-		return;
+		return NULL;
 	asc_out_text(o, heap->narenas > 1 ? "Arenas" : "Arena");
-	asc_put_arenas(s, o, &opts);
+	if (narrow)
+		ASC_TRY(narrow_table(o, s));
+	else
+		asc_put_arenas(s, o, &opts);
 	if (heap->narenas > ARENAS_SHOWN)
 		asc_out_text(o, "  and %zu more: arenas", heap->narenas - ARENAS_SHOWN);
+	return NULL;
 }
 
 static void advice_freep(struct asc_advice **a)
@@ -109,7 +179,7 @@ static struct asc_error *run(struct asc_session *s, const struct asc_args *args,
 	first_line(o, s);
 	asc_put_bars(o, s);
 	asc_put_ledger(o, s);
-	arena_head(o, s);
+	ASC_TRY(arena_head(o, s));
 	if (!asc_out_is_text(o))
 		asc_put_verdict(o, advice, s->ledger->rss);
 	if (advice->nitems)
