@@ -38,9 +38,10 @@ install(EXPORT arenascopeTargets NAMESPACE arenascope:: DESTINATION ${package_di
 
 # ---- Debian packages: cpack -G DEB in a build with CMAKE_INSTALL_PREFIX=/usr ----
 set(CPACK_GENERATOR DEB)
+set(CPACK_PACKAGE_DESCRIPTION_SUMMARY "debugger for the heap of glibc programs")
 set(CPACK_PACKAGE_NAME arenascope)
 set(CPACK_PACKAGE_VERSION ${PROJECT_VERSION})
-set(CPACK_PACKAGE_CONTACT "The arenascope developers <arenascope@localhost.localdomain>")
+set(CPACK_PACKAGE_CONTACT "The arenascope developers <arenascope@users.noreply.github.com>")
 set(CPACK_PACKAGING_INSTALL_PREFIX /usr)
 set(CPACK_STRIP_FILES ON)
 set(CPACK_DEB_COMPONENT_INSTALL ON)
@@ -49,7 +50,6 @@ set(CPACK_COMPONENTS_GROUPING IGNORE)
 set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
 set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
 set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS_PRIVATE_DIRS ${CMAKE_CURRENT_BINARY_DIR})
-set(CPACK_DEBIAN_PACKAGE_GENERATE_SHLIBS ON)
 set(CPACK_DEBIAN_PACKAGE_PRIORITY optional)
 set(CPACK_DEBIAN_PACKAGE_CONTROL_STRICT_PERMISSION ON)
 set(CPACK_INSTALL_DEFAULT_DIRECTORY_PERMISSIONS
@@ -58,19 +58,21 @@ set(CPACK_INSTALL_DEFAULT_DIRECTORY_PERMISSIONS
 set(CPACK_DEBIAN_PROGRAM_PACKAGE_NAME arenascope)
 set(CPACK_DEBIAN_PROGRAM_PACKAGE_SECTION devel)
 set(CPACK_DEBIAN_PROGRAM_PACKAGE_RECOMMENDS "libc6-dbg, libdebuginfod1")
-set(CPACK_COMPONENT_PROGRAM_DESCRIPTION "debugger for the heap of glibc programs
+set(CPACK_DEBIAN_PROGRAM_DESCRIPTION "debugger for the heap of glibc programs
  Attaches to a running process, or opens a core file, and says to the page
  where its memory went, why it does not come back to the system, and gives
  back what malloc_trim() cannot.")
 set(CPACK_DEBIAN_LIBRARY_PACKAGE_NAME libarenascope0)
 set(CPACK_DEBIAN_LIBRARY_PACKAGE_SECTION libs)
-set(CPACK_COMPONENT_LIBRARY_DESCRIPTION "reads the heap of glibc programs (library)
+set(CPACK_DEBIAN_LIBRARY_PACKAGE_CONTROL_EXTRA ${CMAKE_CURRENT_BINARY_DIR}/debian/shlibs
+	${CMAKE_CURRENT_BINARY_DIR}/debian/triggers)
+set(CPACK_DEBIAN_LIBRARY_DESCRIPTION "reads the heap of glibc programs (library)
  The library under arenascope: targets, symbols, a model of glibc's malloc,
  the ledger of every page.")
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_NAME libarenascope-dev)
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_SECTION libdevel)
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_DEPENDS "libarenascope0 (= ${PROJECT_VERSION})")
-set(CPACK_COMPONENT_DEVELOPMENT_DESCRIPTION "reads the heap of glibc programs (development)
+set(CPACK_DEBIAN_DEVELOPMENT_DESCRIPTION "reads the heap of glibc programs (development)
  Headers, pkg-config file and CMake package of libarenascope.")
 
 # Debian wants these two in every package.
@@ -78,6 +80,8 @@ set(debian_dir ${CMAKE_CURRENT_BINARY_DIR}/debian)
 string(CONCAT changelog "arenascope (${PROJECT_VERSION}) unstable; urgency=medium\n\n  * See CHANGELOG.md.\n\n"
 	" -- ${CPACK_PACKAGE_CONTACT}  Sun, 22 Nov 2026 12:00:00 +0000\n")
 file(WRITE ${debian_dir}/changelog "${changelog}")
+file(WRITE ${debian_dir}/shlibs "libarenascope 0 libarenascope0 (>= ${PROJECT_VERSION})\n")
+file(WRITE ${debian_dir}/triggers "activate-noawait ldconfig\n")
 execute_process(COMMAND gzip -9nf ${debian_dir}/changelog)
 string(CONCAT copyright "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n"
 	"Upstream-Name: arenascope\n\nFiles: *\nCopyright: 2026 The arenascope developers\nLicense: GPL-3+\n"
