@@ -58,22 +58,19 @@ set(CPACK_INSTALL_DEFAULT_DIRECTORY_PERMISSIONS
 set(CPACK_DEBIAN_PROGRAM_PACKAGE_NAME arenascope)
 set(CPACK_DEBIAN_PROGRAM_PACKAGE_SECTION devel)
 set(CPACK_DEBIAN_PROGRAM_PACKAGE_RECOMMENDS "libc6-dbg, libdebuginfod1")
-set(CPACK_DEBIAN_PROGRAM_DESCRIPTION "debugger for the heap of glibc programs
- Attaches to a running process, or opens a core file, and says to the page
- where its memory went, why it does not come back to the system, and gives
- back what malloc_trim() cannot.")
+set(CPACK_DEBIAN_PROGRAM_DESCRIPTION "Attaches to a running process, or opens a core file, and says to the page
+where its memory went, why it does not come back to the system, and gives
+back what malloc_trim() cannot.")
 set(CPACK_DEBIAN_LIBRARY_PACKAGE_NAME libarenascope0)
 set(CPACK_DEBIAN_LIBRARY_PACKAGE_SECTION libs)
 set(CPACK_DEBIAN_LIBRARY_PACKAGE_CONTROL_EXTRA ${CMAKE_CURRENT_BINARY_DIR}/debian/shlibs
 	${CMAKE_CURRENT_BINARY_DIR}/debian/triggers)
-set(CPACK_DEBIAN_LIBRARY_DESCRIPTION "reads the heap of glibc programs (library)
- The library under arenascope: targets, symbols, a model of glibc's malloc,
- the ledger of every page.")
+set(CPACK_DEBIAN_LIBRARY_DESCRIPTION "The library under arenascope: targets, symbols, a model of glibc's malloc,
+the ledger of every page.")
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_NAME libarenascope-dev)
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_SECTION libdevel)
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_DEPENDS "libarenascope0 (= ${PROJECT_VERSION})")
-set(CPACK_DEBIAN_DEVELOPMENT_DESCRIPTION "reads the heap of glibc programs (development)
- Headers, pkg-config file and CMake package of libarenascope.")
+set(CPACK_DEBIAN_DEVELOPMENT_DESCRIPTION "Headers, pkg-config file and CMake package of libarenascope.")
 
 # Debian wants these two in every package.
 set(debian_dir ${CMAKE_CURRENT_BINARY_DIR}/debian)
