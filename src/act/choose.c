@@ -358,6 +358,8 @@ static int score(const struct asc_op *op, pid_t tid, int64_t nr, bool sleeps)
 		s = 6;
 	else if (sleeps && (nr == SYS_nanosleep || nr == SYS_clock_nanosleep || nr == SYS_pause))
 		s = 5;
+	else if (sleeps && nr < 0)
+		s = 2; /* restarted, and not known what: if we die, it returns EINTR */
 	else if (sleeps)
 		s = 4;
 	return tid == op->pid ? s - 1 : s;

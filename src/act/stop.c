@@ -100,18 +100,14 @@ bool asc_halt_hide_eintr(pid_t pid, struct user_regs_struct *regs)
 	return true;
 }
 
-static void let_go(struct asc_halt *h, struct asc_halted *t)
+static void let_go(struct asc_halted *t)
 {
-	struct iovec io = { &t->regs, sizeof(t->regs) };
-
-	if (t->known && asc_halt_hide_eintr(h->pid, &t->regs))
-		asc_pt(PTRACE_SETREGSET, t->tid, NT_PRSTATUS, &io);
 	asc_pt(PTRACE_DETACH, t->tid, 0, NULL);
 	t->state = ASC_HALT_GONE;
 }
 
 /* Has it stopped? A signal that came first is passed on. */
-static void look(struct asc_halted *t)
+static void look(const struct asc_halt *h, struct asc_halted *t)
 {
 	siginfo_t si = { 0 };
 	struct iovec io = { &t->regs, sizeof(t->regs) };
@@ -136,6 +132,9 @@ static void look(struct asc_halted *t)
 	}
 	t->known = !asc_pt(PTRACE_GETREGSET, t->tid, NT_PRSTATUS, &io) &&
 		   io.iov_len == sizeof(t->regs);
+	/* at once, so that even our death does not show */
+	if (t->known && asc_halt_hide_eintr(h->pid, &t->regs))
+		asc_pt(PTRACE_SETREGSET, t->tid, NT_PRSTATUS, &io);
 	t->mask = 0;
 	asc_pt(PTRACE_GETSIGMASK, t->tid, sizeof(t->mask), &t->mask);
 	t->state = ASC_HALT_STOPPED;
@@ -219,7 +218,7 @@ static void collect(struct asc_halt *h)
 			struct asc_halted *t = &h->v[i];
 
 			if (t->state == ASC_HALT_SEIZED || t->state == ASC_HALT_LATE)
-				look(t);
+				look(h, t);
 			if (t->state == ASC_HALT_SEIZED && waited > PATIENCE_D_MS &&
 			    (waited > PATIENCE_MS ||
 			     (!asc_proc_stat(h->pid, t->tid, &st) && st.state == 'D')))
@@ -280,9 +279,9 @@ void asc_halt_release(struct asc_halt *h, pid_t keep)
 		struct asc_halted *t = &h->v[i];
 
 		if (t->state == ASC_HALT_LATE)
-			look(t);
+			look(h, t);
 		if (t->tid != keep && t->state == ASC_HALT_STOPPED)
-			let_go(h, t);
+			let_go(t);
 	}
 	if (h->since > 0)
 		h->ms += asc_act_now() - h->since;
@@ -300,8 +299,10 @@ bool asc_halt_late(struct asc_halt *h, pid_t tid, int status)
 
 		t->known = status >> 16 == PTRACE_EVENT_STOP &&
 			   !asc_pt(PTRACE_GETREGSET, tid, NT_PRSTATUS, &io);
+		if (t->known && asc_halt_hide_eintr(h->pid, &t->regs))
+			asc_pt(PTRACE_SETREGSET, tid, NT_PRSTATUS, &io);
 		if (t->known)
-			let_go(h, t);
+			let_go(t);
 		else
 			asc_pt(PTRACE_CONT, tid, 0,
 			       status >> 16 ? NULL : (void *)(long)WSTOPSIG(status));

@@ -37,11 +37,17 @@ def settled(pid, before):
         return [m for m in helpers.maps(pid) if "x" in m["perms"] and not m["inode"] and m["name"] == ""] == before
 
     helpers.wait_for(gone, 20, "the end of the routine's mapping")
-    for tid in helpers.tids(pid):
-        try:
-            assert helpers.state(pid, tid) not in "tT", f"thread {tid} was left stopped"
-        except FileNotFoundError:
-            pass
+
+    def running():
+        for tid in helpers.tids(pid):
+            try:
+                if helpers.state(pid, tid) in "tT" or helpers.status(pid, tid)["TracerPid"] != "0":
+                    return False
+            except (FileNotFoundError, ProcessLookupError):
+                pass
+        return True
+
+    helpers.wait_for(running, 10, "every thread to run on")
 
 
 def code_maps(pid):
@@ -49,7 +55,9 @@ def code_maps(pid):
 
 
 def stress(victim, **kinds):
-    v = victim("stress", *[f"{k}={n}" for k, n in kinds.items()])
+    # A thread that is killed out of its stop may see EINTR: what no living tool could hide, the
+    # kernel does by itself whenever a tracer dies. It is counted, and must stay rare.
+    v = victim("stress", "interrupted=1", *[f"{k}={n}" for k, n in kinds.items()])
     v.line("ready")
     return v
 
@@ -58,6 +66,7 @@ def end(v):
     v.process.stdin.close()
     verdict = v.line("", timeout=60)
     assert v.process.wait(60) == 0 and verdict.startswith("ok "), verdict
+    print(verdict)
 
 
 @pytest.mark.parametrize("action", list(ACTIONS))

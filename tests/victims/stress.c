@@ -41,7 +41,8 @@
 enum { LIVE = 48, KINDS = 16, NAP_MS = 60, ALT_STACK = 32768 };
 
 static _Atomic bool stop;
-static _Atomic uint64_t checks, handled;
+static _Atomic uint64_t checks, handled, interrupted;
+static bool may_interrupt; /* EINTR is counted, not an error */
 static uint64_t max_bytes = 8 << 20;
 static unsigned int rest_us; /* of an alloc thread, now and then */
 
@@ -304,6 +305,10 @@ static void *sleep_thread(void *arg)
 			continue;
 		e = sleep_once(&s, kind);
 		took = now_ms() - t;
+		if (e == EINTR && may_interrupt) {
+			interrupted++;
+			continue;
+		}
 		if (e)
 			wrong("%s: %s after %.1f ms", kind_names[kind], strerror(e), took);
 		/* clocks differ by a tick */
@@ -571,6 +576,8 @@ int main(int argc, char **argv)
 		}
 		if (!strcmp(argv[i], "max"))
 			max_bytes = strtoul(eq, NULL, 10);
+		if (!strcmp(argv[i], "interrupted"))
+			may_interrupt = true;
 		if (!strcmp(argv[i], "rest"))
 			rest_us = (unsigned int)strtoul(eq, NULL, 10);
 		if (!strcmp(argv[i], "seconds"))
@@ -608,6 +615,7 @@ int main(int argc, char **argv)
 	stop = true;
 	for (unsigned int i = 0; i < n; i++)
 		pthread_join(threads[i], NULL);
-	printf("ok %" PRIu64 " checks, %" PRIu64 " signals\n", (uint64_t)checks, (uint64_t)handled);
+	printf("ok %" PRIu64 " checks, %" PRIu64 " signals, %" PRIu64 " interrupted\n",
+	       (uint64_t)checks, (uint64_t)handled, (uint64_t)interrupted);
 	return 0;
 }
