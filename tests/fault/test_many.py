@@ -30,10 +30,10 @@ def run(victim, count, actions, kinds):
 
 def test_injections(victim):
     """Every kind of sleep, registers, signals, forks, short threads, and allocation."""
-    run(victim, 10000 if LONG else 150, ["trim", "tune"],
+    run(victim, 10000 if LONG else 60, ["trim", "tune"],
         dict(alloc=8, sleep=44, spin=4, churn=2, fork=2, signal=4, max=100000, rest=20000))
 
 
 def test_reclaims(victim):
     """Every arena, without a pause: every byte of every block is verified when it is freed."""
-    run(victim, 2000 if LONG else 60, ["reclaim"], dict(alloc=64, sleep=1))
+    run(victim, 2000 if LONG else 20, ["reclaim"], dict(alloc=64, rest=0 if LONG else 20000))
