@@ -181,15 +181,28 @@ static void *vforker(void *arg)
 	return NULL;
 }
 
+static void *(*job)(void *);
+static atomic_int begun;
+
+static void *begin(void *arg)
+{
+	begun++;
+	return job(arg);
+}
+
+/* Returns when all of them really run: until then they have all signals blocked. */
 static void start(int n, void *(*fn)(void *))
 {
 	nthreads = n;
+	job = fn;
 	for (intptr_t i = 0; i < n; i++) {
-		if (pthread_create(&threads[i], NULL, fn, (void *)i)) {
+		if (pthread_create(&threads[i], NULL, begin, (void *)i)) {
 			printf("bad cannot create threads\n");
 			exit(1);
 		}
 	}
+	while (begun < n)
+		pause_ms(1);
 }
 
 static void *commands(void *arg)
