@@ -252,7 +252,7 @@ ASC_BARE static bool seize_all(struct asc_stop_area *a)
 /* Thread pointer of a 32-bit thread: the base of the descriptor that its gs selects. */
 ASC_BARE static void read_tls32(struct asc_stop_slot *s)
 {
-	struct user_desc desc[3] = { 0 };
+	struct user_desc desc[3]; /* no zeroing of large things here: compilers call memset */
 	struct iovec iov = { desc, sizeof(desc) };
 	unsigned gs = (unsigned)s->raw[40] | (unsigned)s->raw[41] << 8;
 
@@ -301,11 +301,13 @@ ASC_BARE static void stopped(struct asc_stop_slot *s)
 /* What did this thread come to? @return true if it is decided: stopped, or gone */
 ASC_BARE static bool look(struct asc_stop_slot *s)
 {
-	siginfo_t si = { 0 };
+	siginfo_t si;
 	long opts = WEXITED | WSTOPPED | WNOHANG | __WALL;
-	long r = asc_raw(SYS_waitid, P_PID, s->tid, (long)&si, opts | WNOWAIT, 0);
 	int event, sig;
+	long r;
 
+	si.si_pid = 0;
+	r = asc_raw(SYS_waitid, P_PID, s->tid, (long)&si, opts | WNOWAIT, 0);
 	if (r == -ECHILD) { /* gone in another thread's exec */
 		s->state = ASC_SLOT_GONE;
 		return true;
@@ -434,14 +436,14 @@ ASC_BARE static bool stop_all(struct asc_stop_area *a)
 	return a->stopped || a->late || fail(a, ASC_STOP_GONE, 0, 0);
 }
 
-ASC_BARE static void reap(struct asc_stop_area *a)
+ASC_BARE static void reap(void)
 {
-	siginfo_t si = { 0 };
+	siginfo_t si;
 
-	while (!asc_raw(SYS_waitid, P_ALL, 0, (long)&si, WEXITED | WNOHANG | __WALL, 0) &&
-	       si.si_pid)
+	do {
 		si.si_pid = 0;
-	(void)a;
+	} while (!asc_raw(SYS_waitid, P_ALL, 0, (long)&si, WEXITED | WNOHANG | __WALL, 0) &&
+		 si.si_pid);
 }
 
 /* Wait for the tool's word, its end, or the watchdog. Threads killed meanwhile are reaped. */
@@ -480,7 +482,7 @@ ASC_BARE static void hold(struct asc_stop_area *a)
 			char info[128]; /* struct signalfd_siginfo */
 
 			asc_raw(SYS_read, p[2].fd, (long)info, sizeof(info), 0, 0);
-			reap(a);
+			reap();
 		}
 	}
 }

@@ -149,9 +149,9 @@ int main(void)
 		p[0] = 1;
 		say("hugetlb", p, 0);
 	}
-	p = anon(1ull << 40, MAP_PRIVATE | MAP_NORESERVE);
+	p = anon(1ull << 36, MAP_PRIVATE | MAP_NORESERVE);
 	if (p) {
-		p[1ull << 39] = 1;
+		p[1ull << 35] = 1;
 		say("reserved", p, -1);
 	}
 	p = guarded(PROT_READ | PROT_WRITE);
