@@ -2,7 +2,7 @@
 /*
  * The floor that no reader gets below. floor PID: one process_vm_readv pass over every resident
  * page of private writable memory; floor FILE: one pass over a core's bytes. The best of five, with
- * a warm buffer: "MILLISECONDS BYTES".
+ * a warm buffer, in CPU time: "MILLISECONDS BYTES".
  */
 #include <fcntl.h>
 #include <inttypes.h>
@@ -25,7 +25,7 @@ static double now(void)
 {
 	struct timespec ts;
 
-	clock_gettime(CLOCK_MONOTONIC, &ts);
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ts);
 	return (double)ts.tv_sec * 1e3 + (double)ts.tv_nsec / 1e6;
 }
 
