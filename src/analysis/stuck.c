@@ -42,7 +42,7 @@ const char *asc_stuck_verdict_name(enum asc_stuck_verdict v)
 
 struct memo {
 	pid_t tid;
-	uint64_t hash; /* of stack and system call */
+	uint64_t hash; /* of the stack and the system call's arguments */
 	uint64_t ticks;
 	asc_addr call_sp,
 		call_pc; /* the caller of the outermost malloc function, 0: not in malloc */
@@ -65,7 +65,7 @@ static void remember(const struct asc_look *look, const struct asc_thread *th, s
 
 	*ret = (struct memo){ .tid = th->tid, .hash = 0xcbf29ce484222325 };
 	ret->ticks = th->utime_ticks + th->stime_ticks;
-	ret->hash = mix(ret->hash, (uint64_t)th->syscall_nr);
+	/* not the call's number: a stop makes some calls go on as restart_syscall */
 	for (size_t i = 0; th->syscall_args_valid && i < ASC_ARRAY_SIZE(th->syscall_args); i++)
 		ret->hash = mix(ret->hash, th->syscall_args[i]);
 	for (size_t i = 0; trace && i < trace->n; i++) {
@@ -281,15 +281,27 @@ static void say_orphan(const struct asc_stuck_lock *l, struct asc_stuck *s)
 	add_waiters(s, l);
 }
 
+/*
+ * Damage that makes a list lead back into itself. In an arena that is locked no finding counts as
+ * corrupt, since half-done operations look like that: there only what such a moment hardly ever
+ * shows.
+ */
 static bool list_damage(const struct asc_look *look, int arena)
 {
+	static const char *const circles[] = { "C-NEXTSIZE", "C-FAST-LINK", "C-TWICE",
+					       "C-BIN-TWICE", "C-TCACHE-LINK" };
+
 	for (size_t i = 0; look->heap && i < look->heap->nfindings; i++) {
 		const struct asc_finding *f = &look->heap->findings[i];
 
-		/* in an arena that is locked they are not called corrupt, but possibly transient */
-		if ((f->severity == ASC_SEV_CORRUPT || !strncmp(f->code, "C-", 2)) &&
-		    (arena < 0 || f->arena == arena))
+		if (arena >= 0 && f->arena != arena)
+			continue;
+		if (f->severity == ASC_SEV_CORRUPT && !strcmp(f->code, "C-BIN-LINK"))
 			return true;
+		for (size_t k = 0; k < ASC_ARRAY_SIZE(circles); k++) {
+			if (!strcmp(f->code, circles[k]))
+				return true;
+		}
 	}
 	return false;
 }
@@ -344,22 +356,45 @@ static void say_contended(struct asc_stuck *s, const struct asc_stuck_lock *l)
 
 /* ---- the verdict ---- */
 
+/* Running under an arena's lock, in the functions that follow lists. */
+static bool walks_lists(const struct asc_look *look, const struct asc_stuck_thread *th)
+{
+	static const char *const walkers[] = {
+		"_int_malloc",	"malloc_consolidate", "_int_free",
+		"unlink_chunk", "_int_memalign",      "_int_realloc"
+	};
+	const struct asc_trace *trace = asc_trace_of(look->traces, th->tid);
+
+	if (th->doing != ASC_DOING_RUN || !th->in_malloc || !trace || !trace->n)
+		return false;
+	for (size_t i = 0; i < ASC_ARRAY_SIZE(walkers); i++) {
+		if (asc_function_is(trace->v[0].function, walkers[i]))
+			return true;
+	}
+	/* no symbols: somewhere in malloc must do */
+	return !trace->v[0].function;
+}
+
 /* In malloc, running, in the same call in both looks: a loop if that can be proven. */
 static const struct asc_stuck_thread *find_loop(const struct asc_look *look,
 						const struct asc_stuck *s,
 						const struct asc_stuck_lock *l, bool *ret_damaged)
 {
+	/* whoever loops never lets go: then nobody else gets the lock */
+	for (size_t i = 0; s->looks > 1 && i < s->nlocks; i++) {
+		if (s->locks[i].kind == ASC_LOCK_ARENA && s->locks[i].moved &&
+		    (!l || l == &s->locks[i]))
+			return NULL;
+	}
 	for (size_t i = 0; i < s->nthreads; i++) {
 		const struct asc_stuck_thread *th = &s->threads[i];
 
-		if (th->doing != ASC_DOING_RUN || !th->in_malloc || (l && l->holder != th->tid))
+		if (!walks_lists(look, th) || (l && l->holder != th->tid) ||
+		    (s->looks > 1 && !th->same_call))
 			continue;
 		*ret_damaged = list_damage(look, l ? l->arena : -1);
-		/* one look, or two: corrupt lists under a running malloc are proof enough */
-		if (*ret_damaged && (s->looks < 2 || th->same_call))
-			return th;
-		/* without damage: others waited all the time, and none got the lock */
-		if (l && l->nwaiters && s->looks > 1 && th->same_call && !l->moved)
+		/* corrupt lists under a running malloc, or others that waited all the time in vain */
+		if (*ret_damaged || (l && l->nwaiters && s->looks > 1))
 			return th;
 	}
 	return NULL;

@@ -11,8 +11,9 @@
 #include "commands/look.h"
 
 enum {
-	SETTLE_MS = 10,	  /* after a stop, interrupted threads go back to sleep */
-	BETWEEN_MS = 100, /* between the looks */
+	SETTLE_MS = 10,	   /* after a stop, interrupted threads go back to sleep ... */
+	SETTLE_TRIES = 50, /* ... which takes longer on a loaded machine */
+	BETWEEN_MS = 100,  /* between the looks */
 	WAITERS_SHOWN = 12,
 	FRAMES_SHOWN = 4,
 };
@@ -40,6 +41,18 @@ static void sleep_ms(long ms)
 	nanosleep(&ts, NULL);
 }
 
+static void settle(const struct asc_session *s)
+{
+	size_t n;
+	const struct asc_thread *th = asc_target_threads(s->data, &n);
+
+	for (unsigned i = 0; i < SETTLE_TRIES; i++) {
+		sleep_ms(SETTLE_MS);
+		if (asc_threads_at_rest(asc_target_pid(s->live), th, n))
+			return;
+	}
+}
+
 static struct asc_error *look_twice(struct asc_session *s, struct asc_out *o, struct asc_look *look,
 				    struct asc_traces **traces, struct cpu *before,
 				    struct cpu *after, struct asc_look_memo **memo)
@@ -50,7 +63,7 @@ static struct asc_error *look_twice(struct asc_session *s, struct asc_out *o, st
 	if (!s->live || s->opts.hold || !asc_target_alive(s->live))
 		return NULL; /* what stands still tells nothing by standing still */
 	ASC_TRY(asc_look_remember(look, memo));
-	sleep_ms(SETTLE_MS);
+	settle(s);
 	cpu_read(s, before);
 	sleep_ms(BETWEEN_MS);
 	cpu_read(s, after);

@@ -13,21 +13,30 @@
 
 #include "base/num.h"
 
-static bool read_one(pid_t pid, pid_t tid, uint64_t *ret)
+static bool read_proc(pid_t pid, pid_t tid, const char *name, char *buf, size_t len)
 {
-	char path[64], buf[96];
+	char path[64];
 	ssize_t n;
 	int fd;
 
-	snprintf(path, sizeof(path), "/proc/%d/task/%d/schedstat", (int)pid, (int)tid);
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/%s", (int)pid, (int)tid, name);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return false;
-	n = read(fd, buf, sizeof(buf) - 1);
+	n = read(fd, buf, len - 1);
 	close(fd);
 	if (n <= 0)
 		return false;
 	buf[n] = 0;
+	return true;
+}
+
+static bool read_one(pid_t pid, pid_t tid, uint64_t *ret)
+{
+	char buf[96];
+
+	if (!read_proc(pid, tid, "schedstat", buf, sizeof(buf)))
+		return false;
 	buf[strcspn(buf, " \n")] = 0;
 	return asc_parse_u64(buf, ret);
 }
@@ -62,4 +71,21 @@ bool asc_cpu_time_of(const struct asc_cpu_time *v, size_t n, pid_t tid, uint64_t
 	if (found)
 		*ret = found->ns;
 	return found != NULL;
+}
+
+bool asc_threads_at_rest(pid_t pid, const struct asc_thread *threads, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		char buf[256];
+		const char *state;
+
+		if (threads[i].syscall_nr < 0 ||
+		    !read_proc(pid, threads[i].tid, "stat", buf, sizeof(buf)))
+			continue;
+		/* the name before it may hold anything, a parenthesis too */
+		state = strrchr(buf, ')');
+		if (state && (state[1] == ' ') && (state[2] == 'R' || state[2] == 't'))
+			return false;
+	}
+	return true;
 }
