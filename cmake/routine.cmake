@@ -14,7 +14,7 @@ if(CMAKE_C_COMPILER_ID STREQUAL GNU)
 endif()
 add_custom_command(OUTPUT ${routine_out}/routine_code.inc
 	COMMAND ${CMAKE_C_COMPILER} ${routine_flags} -c ${routine_dir}/rt.c -o ${routine_out}/rt.o
-	COMMAND ${CMAKE_LINKER} --no-warn-rwx-segments -nostdlib --build-id=none -z noexecstack -T ${routine_dir}/rt.ld -o ${routine_out}/rt.elf
+	COMMAND ${CMAKE_LINKER} -nostdlib --build-id=none -z noexecstack -T ${routine_dir}/rt.ld -o ${routine_out}/rt.elf
 		${routine_out}/rt.o
 	COMMAND ${CMAKE_OBJCOPY} -O binary -j .text ${routine_out}/rt.elf ${routine_out}/rt.bin
 	COMMAND ${CMAKE_COMMAND} -DIN=${routine_out}/rt.bin -DOUT=${routine_out}/routine_code.inc

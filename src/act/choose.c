@@ -396,7 +396,7 @@ struct asc_error *asc_choose(struct asc_borrow *b)
 		v[n++] = (struct scored){ t->tid, score(op, t->tid, asc_real_call(t->tid, &t->regs),
 							asleep(&t->regs)) };
 	}
-	qsort(v, n, sizeof(*v), better);
+	asc_sort(v, n, sizeof(*v), better);
 	for (size_t i = 0; i < n && i < TRIES; i++) {
 		struct asc_error *err;
 
@@ -449,7 +449,7 @@ struct asc_error *asc_choose_sleepers(const struct asc_op *op, pid_t **ret, size
 		v[kept++] = (struct scored){ tids[i], score(op, tids[i], nr, true) };
 	}
 	asc_text_free(&text);
-	qsort(v, kept, sizeof(*v), better);
+	asc_sort(v, kept, sizeof(*v), better);
 	for (size_t i = 0; i < kept; i++)
 		tids[i] = v[i].tid;
 	*ret = asc_take(tids);
