@@ -198,12 +198,12 @@ static struct asc_error *about_fragments(struct builder *b)
 
 	if (!u)
 		return NULL;
-	return item(
-		b, "fragmented", f->m->fragmented, "pins",
-		"%s (%u%% of RSS) is free on pages that live data pins: %s of live data on %" PRIu64
-		" pages keep %s. Nothing can move it.",
-		size_text(x, f->m->fragmented), percent(f->m->fragmented, f->rss),
-		size_text(y, u->mixed_live), u->mixed_pages, size_text(z, u->mixed_free));
+	return item(b, "fragmented", f->m->fragmented, "pins",
+		    "%s (%u%% of RSS) is free in parts of pages: %s on %" PRIu64
+		    " pages that %s of live data pin, the rest beside list headers and cached "
+		    "chunks. Nothing can move it.",
+		    size_text(x, f->m->fragmented), percent(f->m->fragmented, f->rss),
+		    size_text(y, u->mixed_free), u->mixed_pages, size_text(z, u->mixed_live));
 }
 
 static struct asc_error *about_free(struct builder *b)

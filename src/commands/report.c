@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include <stdlib.h>
-#include <string.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/num.h"
@@ -12,81 +9,6 @@
 #include "commands/ledger_out.h"
 
 enum { ARENAS_SHOWN = 5, FINDINGS_SHOWN = 8 };
-
-/* Seconds since the process was started. @return false if that is not known */
-static bool uptime(const struct asc_session *s, uint64_t *ret)
-{
-	ASC_AUTO(asc_freep) char *path = NULL, *text = NULL;
-	ASC_AUTO(asc_fclosep) FILE *f = NULL;
-	struct timespec now;
-	unsigned long long start;
-	size_t cap = 0;
-	const char *end;
-	long hz = sysconf(_SC_CLK_TCK);
-
-	if (!s->live || hz <= 0 || clock_gettime(CLOCK_BOOTTIME, &now))
-		return false;
-	if (asprintf(&path, "/proc/%d/stat", (int)asc_target_pid(s->live)) < 0) {
-		path = NULL;
-		return false;
-	}
-	f = fopen(path, "re");
-	if (!f || getdelim(&text, &cap, EOF, f) <= 0)
-		return false;
-	end = strrchr(text, ')'); /* the name may hold anything */
-	if (!end ||
-	    sscanf(end + 1,
-		   " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d "
-		   "%*d %llu",
-		   &start) != 1)
-		return false;
-	*ret = (uint64_t)now.tv_sec - asc_min(start / (uint64_t)hz, (uint64_t)now.tv_sec);
-	return true;
-}
-
-/* Who it is, how it was read. */
-static void first_line(struct asc_out *o, const struct asc_session *s)
-{
-	const struct asc_heap *heap = asc_session_heap(s);
-	ASC_AUTO(asc_freep) char *name = asc_escape(asc_target_name(s->data));
-	char pause[32] = "", up[64] = "", libc[96] = "", arenas[64] = "";
-	size_t threads, heaps = 0;
-	uint64_t t;
-
-	asc_target_threads(s->data, &threads);
-	if (uptime(s, &t)) {
-		unsigned long long days = t / 86400, hours = t / 3600 % 24, minutes = t / 60 % 60;
-
-		if (days)
-			snprintf(up, sizeof(up), "   up %llud %02llu:%02llu", days, hours, minutes);
-		else
-			snprintf(up, sizeof(up), "   up %llu:%02llu:%02llu", hours, minutes,
-				 (unsigned long long)t % 60);
-	}
-	for (size_t i = 0; heap && i < heap->narenas; i++)
-		heaps += heap->arenas[i].nregions;
-	if (heap) {
-		snprintf(libc, sizeof(libc), "   glibc %s (symbols: %s)", heap->libc.version,
-			 heap->libc.layout ? heap->libc.layout : "?");
-		snprintf(arenas, sizeof(arenas), "   %zu arena%s, %zu heap%s", heap->narenas,
-			 heap->narenas == 1 ? "" : "s", heaps, heaps == 1 ? "" : "s");
-	}
-	/* with --quiet, or in a saved file, this line is all that tells */
-	if (s->live && s->pause.threads)
-		snprintf(pause, sizeof(pause), "   paused %.0f ms", s->pause.ms);
-	if (asc_out_opts(o)->width && asc_out_opts(o)->width < 110 && heap) {
-		asc_out_text(o, "%s%s%s  %s %d   %zu thread%s%s%s", asc_out_color(o, ASC_C_BOLD),
-			     name ? name : "?", asc_out_color(o, ASC_C_NONE),
-			     s->live ? "pid" : "core of pid", (int)asc_target_pid(s->data), threads,
-			     threads == 1 ? "" : "s", up, pause);
-		asc_out_text(o, "%s%s", libc + 3, arenas);
-		return;
-	}
-	asc_out_text(o, "%s%s%s  %s %d   %zu thread%s%s%s%s%s", asc_out_color(o, ASC_C_BOLD),
-		     name ? name : "?", asc_out_color(o, ASC_C_NONE),
-		     s->live ? "pid" : "core of pid", (int)asc_target_pid(s->data), threads,
-		     threads == 1 ? "" : "s", up, libc, pause, arenas);
-}
 
 /* Narrow: what does not fit a terminal of 80 columns is left to `arenas`. */
 static const struct asc_col cols[] = {
@@ -176,7 +98,6 @@ static struct asc_error *run(struct asc_session *s, const struct asc_args *args,
 	ASC_TRY(asc_session_need(s, ASC_NEED_LEDGER));
 	ASC_TRY(asc_advice_get(s, &advice));
 	asc_out_begin(o, "report");
-	first_line(o, s);
 	asc_put_bars(o, s);
 	asc_put_ledger(o, s);
 	ASC_TRY(arena_head(o, s));
