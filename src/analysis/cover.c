@@ -77,8 +77,7 @@ static enum asc_seg_class class_of(enum asc_state s)
 		return ASC_SEG_FREE;
 	case ASC_TOP:
 		return ASC_SEG_TOP;
-	case ASC_FENCE:
-		return ASC_SEG_META;
+	case ASC_FENCE: /* without a walk they cannot be told from a chunk in use */
 	case ASC_INUSE:
 		break;
 	}

@@ -25,7 +25,7 @@ struct asc_cursor asc_cursor_at(const struct asc_residency *res, asc_addr addr);
 struct asc_amount asc_cursor_count(struct asc_cursor *c, asc_addr lo, asc_addr hi);
 
 enum asc_seg_class {
-	ASC_SEG_META, /* headers, alignment, fenceposts, what lies behind the last chunk */
+	ASC_SEG_META, /* headers, alignment, what lies behind the last chunk */
 	ASC_SEG_USE,  /* live chunks, and everything that is not known to be free */
 	ASC_SEG_TCACHE,
 	ASC_SEG_FAST,

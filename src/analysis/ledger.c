@@ -12,10 +12,11 @@
  *   fragmented	 what is left of binned chunks and tops: pages shared with live data, the page with
  *		 a free chunk's header and links, partial pages at both ends, and whole pages that
  *		 no call can release (mlock, hugetlb)
- *   metadata	 heap_info, malloc_state, alignment before the first chunk, fenceposts, resident
- *		 pages of a heap behind its size (up to mprotect_size)
- *   in use	 everything else, headers included: live chunks, and damaged stretches that could
- *		 not be walked, since nobody can say that they are free
+ *   metadata	 heap_info, malloc_state, alignment before the first chunk, resident pages of a heap
+ *		 behind its size (up to mprotect_size)
+ *   in use	 everything else, headers included: live chunks, the 16 or 32 bytes of fenceposts at
+ *		 the end of a heap (only a walk can tell them, and no number may depend on it), and
+ *		 damaged stretches that could not be walked, since nobody can say that they are free
  * Gaps of foreign sbrk calls are in no region: they are an anonymous line of their own.
  *
  * In the process: arenas, then mmapped chunks, then thread stacks claim their ranges; what no

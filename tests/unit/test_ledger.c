@@ -282,7 +282,7 @@ static void truth_of(const struct toy_heap *h, unsigned arena, uint64_t pad, str
 		const struct toy_chunk *c = &t->c[i];
 		char k = c->state == ASC_INUSE				     ? 'u'
 			 : c->state == ASC_TCACHE || c->state == ASC_FASTBIN ? 'c'
-			 : c->state == ASC_FENCE			     ? 'm'
+			 : c->state == ASC_FENCE			     ? 'u'
 									     : 'f';
 
 		memset(kind + c->off, k, c->size);
