@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * A stranger's program on the installed library, as C11 and (consumer.cc) as C++: it finds its own
- * variable and its own heap through the library's eyes.
+ * constant in a child of its own through the library's eyes.
  */
 #include <arenascope/act.h>
 #include <arenascope/error.h>
@@ -9,9 +9,11 @@
 #include <arenascope/ledger.h>
 #include <arenascope/target.h>
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static int failed(struct asc_error *err)
@@ -24,7 +26,7 @@ static int failed(struct asc_error *err)
 	return 1;
 }
 
-int main(void)
+static int look(pid_t child)
 {
 	static const char secret[] = "forty-two";
 	char seen[sizeof(secret)] = "";
@@ -37,14 +39,14 @@ int main(void)
 	uint64_t word;
 
 	memset(&opts, 0, sizeof(opts));
-	opts.no_stop = true; /* nobody can stop itself and go on */
-	err = asc_live_open(getpid(), &opts, &t);
+	opts.no_stop = true;
+	err = asc_live_open(child, &opts, &t);
 	if (err)
 		return failed(err);
 	err = asc_read(t, (asc_addr)(uintptr_t)secret, seen, sizeof(seen));
 	if (err)
 		return failed(err);
-	if (memcmp(seen, secret, sizeof(seen)) != 0 || asc_target_pid(t) != getpid())
+	if (memcmp(seen, secret, sizeof(seen)) != 0 || asc_target_pid(t) != child)
 		return 2;
 	map = asc_maps_find(asc_target_maps(t), (asc_addr)(uintptr_t)secret);
 	if (!map || !(map->flags & ASC_MAP_READ))
@@ -70,4 +72,21 @@ int main(void)
 	asc_residency_free(res);
 	asc_target_close(t);
 	return 0;
+}
+
+int main(void)
+{
+	pid_t child = fork();
+	int result;
+
+	if (child < 0)
+		return 1;
+	if (child == 0) {
+		for (;;)
+			pause();
+	}
+	result = look(child);
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
+	return result;
 }
