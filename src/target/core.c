@@ -267,8 +267,8 @@ static struct asc_error *check_arch(struct asc_core *c, const char *path)
 	const char *name;
 	struct asc_error *err;
 
-	if (asc_bytes_read(&c->bytes, 0, p, sizeof(p)) < sizeof(p))
-		return NULL; /* too short: refused later */
+	if (asc_bytes_read(&c->bytes, 0, p, sizeof(p)) < sizeof(p) || memcmp(p, ELFMAG, SELFMAG))
+		return NULL; /* too short, or no ELF file: refused later */
 	big = p[EI_DATA] == ELFDATA2MSB;
 	is64 = p[EI_CLASS] == ELFCLASS64;
 	machine = big ? (unsigned)(p[18] << 8 | p[19]) : (unsigned)(p[19] << 8 | p[18]);

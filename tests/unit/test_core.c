@@ -332,6 +332,7 @@ static void test_other_files(void **state)
 	(void)state;
 	expect_open("/proc/self/exe", "E-NOTCORE", 65, "an executable");
 	expect_open("/lib64/ld-linux-x86-64.so.2", "E-NOTCORE", 65, "a shared library");
+	expect_open("/etc/passwd", "E-NOTCORE", 65, "it is text");
 	expect_open("/tmp", "E-NOTCORE", 65, "a directory");
 	expect_open("/no/such/core", NULL, 66, NULL);
 	expect_open("/dev/zero", "E-NOTCORE", 65, "a device");
