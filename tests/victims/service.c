@@ -30,6 +30,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -424,6 +425,7 @@ int main(int argc, char **argv)
 	}
 	if (!plain)
 		with_tunables(argv);
+	prctl(PR_SET_NAME, "service"); /* executed again, it would be called "exe" */
 
 	setvbuf(stdout, out_buffer, _IOLBF, sizeof(out_buffer));
 	info_out = fopencookie(NULL, "w", (cookie_io_functions_t){ .write = info_write });
