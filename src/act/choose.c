@@ -301,7 +301,6 @@ static bool asleep(const struct user_regs_struct *r)
 
 struct asc_error *asc_choose_check(struct asc_borrow *b, const struct asc_halted *t)
 {
-	ASC_AUTO(asc_freep) char *strings = NULL;
 	struct asc_text text = { 0 };
 	struct asc_maps maps = { 0 };
 	struct asc_error *err;

@@ -68,7 +68,8 @@ def test_one_arena(service):
     plan = helpers.arenascope_json("-p", service.pid, "reclaim", "-n")["prediction"]["arenas"]
     largest = max(plan, key=lambda a: a["bytes"])
     got = act(service.pid, "reclaim", f"--arena={largest['index']}")
-    assert close_to(largest["bytes"], got["result"]["bytes"])
+    # of the whole process: a few file pages come with the call itself
+    assert abs(largest["bytes"] - got["result"]["bytes"]) <= max(largest["bytes"] // 100, 256 << 10)
     assert got["result"]["arenas"] == 1
     left = {a["index"]: a["bytes"] for a in
             helpers.arenascope_json("-p", service.pid, "reclaim", "-n")["prediction"]["arenas"]}
@@ -232,12 +233,20 @@ def test_corrupt(victim):
     got = helpers.arenascope("--json", "-p", v.pid, "trim", "--yes", "--force", rc=1).json["result"]
     assert got["outcome"] == "crashed" and got["crash_signal"] in (signal.SIGABRT, signal.SIGSEGV) and got["verified"]
     assert got["lock_repaired"]
-    # the routine looks before it follows
-    got = helpers.arenascope("--json", "-p", v.pid, "reclaim", "--yes", "--force", rc=1).json["result"]
-    assert got["outcome"] == "done" and "damaged" in got["note"]
     # the lock was freed: a thread of the target gets it
     assert v.ask("ping", "pong", 10)
     v.quit()
+
+
+def test_torn(victim):
+    """malloc_trim would release whatever lies behind such a chunk; the routine looks before it follows."""
+    v = odd(victim, "torn")
+    for command in ("trim", "reclaim"):
+        r = helpers.arenascope("-p", v.pid, command, "--yes", rc=2)
+        assert "damaged" in r.err
+    got = helpers.arenascope("--json", "-p", v.pid, "reclaim", "--yes", "--force", rc=1).json["result"]
+    assert got["outcome"] == "done" and "damaged" in got["note"] and got["verified"]
+    assert helpers.state(v.pid) == "S"
 
 
 def test_mlocked(victim):

@@ -337,7 +337,26 @@ static void filter(unsigned int nr, unsigned int action)
 
 static void corrupt(void)
 {
-	/* two free neighbours of a live chunk; the size of one is overwritten */
+	/* a chunk in a fastbin whose size says another one: malloc_trim aborts on it, under the
+	 * lock */
+	char *v[9], *hold;
+	uint64_t wrong = 0x41;
+	uintptr_t at;
+
+	for (int i = 0; i < 9; i++)
+		v[i] = malloc(100);
+	hold = malloc(100);
+	at = (uintptr_t)v[8] - 8;
+	/* seven go to the tcache */
+	for (int i = 0; i < 9; i++)
+		free(v[i]);
+	memcpy((void *)at, &wrong, sizeof(wrong));
+	__asm__ volatile("" ::"r"(hold) : "memory");
+}
+
+static void torn(void)
+{
+	/* beyond fastbin and tcache; the size of one is overwritten */
 	char *a = malloc(3000), *hold = malloc(100), *b = malloc(3000), *hold2 = malloc(100);
 	uint64_t wild = 0x7777777777777771u;
 	uintptr_t at = (uintptr_t)b - 8;
@@ -448,6 +467,8 @@ int main(int argc, char **argv)
 	}
 	if (!strcmp(mode, "corrupt"))
 		corrupt();
+	if (!strcmp(mode, "torn"))
+		torn();
 	if (!strcmp(mode, "locked"))
 		mlockall(MCL_CURRENT | MCL_FUTURE);
 	if (!strcmp(mode, "madvise"))
