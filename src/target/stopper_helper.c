@@ -37,6 +37,8 @@ enum {
 	PATIENCE_LOCK_NS =
 		50 * 1000 * 1000, /* for the mmap lock: its holder is on the way out, too */
 	LOOK_AGAIN_NS = 1000 * 1000,
+	/* a look for dead threads goes over all of them, 12 us each: not while a word may come */
+	REAP_NS = 50 * 1000 * 1000,
 	SEIZE_PASSES = 8,
 	STOP_PASSES = 1000,
 	KERNEL_SIGSET_BYTES = 8,
@@ -458,31 +460,36 @@ ASC_BARE static void hold(struct asc_stop_area *a)
 		  .events = POLLIN },
 	};
 
+	bool dirty = false;
+
 	for (;;) {
-		uint64_t age = now() - a->t_interrupt;
-		struct timespec ts = { 0 };
+		uint64_t age = now() - a->t_interrupt, left = UINT64_MAX, wait;
+		struct timespec ts;
 		long r;
 
-		if (a->watchdog_ns) {
-			uint64_t left = age < a->watchdog_ns ? a->watchdog_ns - age : 0;
-
-			ts.tv_sec = (time_t)(left / 1000000000u);
-			ts.tv_nsec = (long)(left % 1000000000u);
-		}
-		r = asc_raw(SYS_ppoll, (long)p, 3, a->watchdog_ns ? (long)&ts : 0, 0, 0);
-		if (r == 0) {
+		if (a->watchdog_ns)
+			left = age < a->watchdog_ns ? a->watchdog_ns - age : 0;
+		wait = dirty && left > REAP_NS ? REAP_NS : left;
+		ts.tv_sec = (time_t)(wait / 1000000000u);
+		ts.tv_nsec = (long)(wait % 1000000000u);
+		r = asc_raw(SYS_ppoll, (long)p, 3, wait == UINT64_MAX ? 0 : (long)&ts, 0, 0);
+		if (r == 0 && wait == left) {
 			__atomic_store_n(&a->let_go, 1, __ATOMIC_RELEASE);
 			return;
 		}
+		if (r == 0) {
+			reap();
+			dirty = false;
+		}
 		if (r < 0 && r != -EINTR)
 			return;
-		if (p[0].revents || (p[1].revents & POLLIN))
+		if (r > 0 && (p[0].revents || (p[1].revents & POLLIN)))
 			return;
-		if (p[2].revents) {
+		if (r > 0 && p[2].revents) {
 			char info[128]; /* struct signalfd_siginfo */
 
 			asc_raw(SYS_read, p[2].fd, (long)info, sizeof(info), 0, 0);
-			reap();
+			dirty = true;
 		}
 	}
 }
