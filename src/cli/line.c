@@ -13,6 +13,8 @@
 #include "base/num.h"
 #include "cli/cli.h"
 
+enum { WORDS_MAX = 10000 };
+
 /* ---- words ---- */
 
 void asc_words_free(char **words)
@@ -32,15 +34,12 @@ static struct asc_error *unfinished(const char *what)
 	return asc_err_id(asc_err(ASC_EUSAGE, "unfinished %s", what), "E-USAGE");
 }
 
-/* One word from *at on, quotes and backslashes taken off. */
-static struct asc_error *take_word(const char **at, char **ret)
+/* One word from *at on, quotes and backslashes taken off; @p word has room for the whole line. */
+static struct asc_error *take_word(const char **at, char *word, char **ret)
 {
 	const char *p = *at;
 	size_t n = 0;
 
-	ASC_AUTO(asc_freep) char *word = malloc(strcspn(p, "\n") + 1 + strlen(p));
-	if (!word)
-		return asc_err(ASC_ENOMEM, "reading a line");
 	while (*p && !strchr(" \t\r\n|>", *p)) {
 		if (*p == '\'' || *p == '"') {
 			char quote = *p++;
@@ -61,10 +60,9 @@ static struct asc_error *take_word(const char **at, char **ret)
 		}
 		word[n++] = *p++;
 	}
-	word[n] = 0;
 	*at = p;
-	*ret = asc_take(word);
-	return NULL;
+	*ret = strndup(word, n);
+	return *ret ? NULL : asc_err(ASC_ENOMEM, "reading a line");
 }
 
 struct asc_error *asc_words(const char *line, char ***ret, int *ret_n, const char **rest)
@@ -72,7 +70,8 @@ struct asc_error *asc_words(const char *line, char ***ret, int *ret_n, const cha
 	size_t n = 0, cap = 8;
 
 	ASC_AUTO(words_freep) char **words = calloc(cap + 1, sizeof(*words));
-	if (!words)
+	ASC_AUTO(asc_freep) char *scratch = malloc(strlen(line) + 1);
+	if (!words || !scratch)
 		return asc_err(ASC_ENOMEM, "reading a line");
 	*rest = NULL;
 	for (const char *p = line;;) {
@@ -83,6 +82,10 @@ struct asc_error *asc_words(const char *line, char ***ret, int *ret_n, const cha
 			*rest = p;
 			break;
 		}
+		if (n >= WORDS_MAX)
+			return asc_err_id(asc_err(ASC_EUSAGE, "a line of more than %d words",
+						  WORDS_MAX),
+					  "E-USAGE");
 		if (n == cap) {
 			char **more = reallocarray(words, cap * 2 + 1, sizeof(*words));
 			if (!more)
@@ -91,7 +94,7 @@ struct asc_error *asc_words(const char *line, char ***ret, int *ret_n, const cha
 			cap *= 2;
 		}
 		words[n] = NULL;
-		ASC_TRY(take_word(&p, &words[n]));
+		ASC_TRY(take_word(&p, scratch, &words[n]));
 		words[++n] = NULL;
 	}
 	*ret_n = (int)n;
@@ -292,9 +295,15 @@ static struct asc_error *start_file(const char *rest, struct sink *ret)
 	return NULL;
 }
 
-static const char *pager(const struct asc_cli *c)
+static const char *pager(const struct asc_cli *c, char *const *words)
 {
 	const char *term = getenv("TERM"), *p = getenv("ARENASCOPE_PAGER");
+
+	/* The line's own options are read later, by the command that is to be paged. */
+	for (; *words; words++) {
+		if (!strcmp(*words, "--no-pager"))
+			return NULL;
+	}
 
 	if (!c->prompt || c->lo.no_pager || c->where || !isatty(STDOUT_FILENO))
 		return NULL;
@@ -347,8 +356,8 @@ struct asc_error *asc_run_line(struct asc_cli *c, const char *line, int *status)
 		ASC_TRY(start_shell(rest + 1, &k));
 	else if (rest)
 		ASC_TRY(start_file(rest, &k));
-	else if (!asc_repl_cmd_of(cmd) && pager(c))
-		ASC_TRY(start_shell(pager(c), &k));
+	else if (!asc_repl_cmd_of(cmd) && pager(c, words))
+		ASC_TRY(start_shell(pager(c, words), &k));
 	/* asc_options_split() shortens the vector: what it drops is freed by its own list */
 	ASC_AUTO(asc_freep) char **copy = calloc((size_t)n + 3, sizeof(*copy));
 	struct asc_error *err = copy ? NULL : asc_err(ASC_ENOMEM, "reading a line");
