@@ -604,6 +604,12 @@ struct asc_error *asc_session_need(struct asc_session *s, unsigned asked)
 		needs &= ~(unsigned)ASC_NEED_COUNTS;
 	if (s->have & ASC_NEED_WALK)
 		needs |= ASC_NEED_WALK; /* a walk is also the lists */
+	if (s->live && s->opts.capture > ASC_CAP_COPY)
+		return asc_err_try(asc_err_id(asc_err(ASC_EUNSUPPORTED,
+						      "this version copies only while the target "
+						      "is stopped"),
+					      "E-UNSUPPORTED"),
+				   "--capture=auto, --capture=copy");
 	if ((needs & ASC_NEED_SYMBOLS || heap) && !s->modules)
 		ASC_TRY(open_symbols(s));
 	if (heap || needs & ASC_NEED_LEDGER)

@@ -38,7 +38,12 @@ void asc_out_nomem(struct asc_out *o)
 struct asc_error *asc_out_new(FILE *f, const struct asc_out_opts *opts, struct asc_out **ret)
 {
 	if (opts->format >= ASC_ARRAY_SIZE(formats) || !formats[opts->format])
-		return asc_err(ASC_EUSAGE, "this command has no such output format");
+		return asc_err_try(asc_err_id(asc_err(ASC_EUNSUPPORTED,
+						      "this version does not write %s",
+						      opts->format == ASC_HTML ? "html"
+									       : "openmetrics"),
+					      "E-UNSUPPORTED"),
+				   "text, json, jsonl or csv");
 
 	struct asc_out *o = calloc(1, sizeof(*o));
 	if (!o)
