@@ -489,6 +489,7 @@ def words():
 
 
 def unroff(text):
+    text = re.sub(r'^\.BR (\S+)(?: "(.*)")?$', r"\1\2", text, flags=re.M)
     return re.sub(r"\\f[A-Z]", "", text).replace("\\-", "-").replace("\\(aq", "'").replace("\\e", "\\")
 
 
