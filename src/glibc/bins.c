@@ -358,6 +358,9 @@ struct asc_error *asc_lists_read(struct asc_model *m, size_t arena)
 	for (unsigned i = UNSORTED_BIN; i <= LAST_BIN; i++) {
 		struct walk b = { .m = m, .arena = arena, .budget = w.budget, .bin = i };
 
+		if (m->large_only && i > UNSORTED_BIN &&
+		    i < asc_bin_index(&m->h->libc, ASC_PLAN_LARGE))
+			continue;
 		b.head = asc_bin_at(l, a->addr, i);
 		b.out = &a->bins[i];
 		ASC_TRY(walk_bin(&b));

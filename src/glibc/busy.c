@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Is malloc in the middle of something? With threads every transient state is covered by an arena's
- * lock. A single-threaded process takes no lock: there the PC and the return addresses on the stack
- * tell, since nothing that malloc calls while its lists are open runs user code.
+ * lock. A single-threaded process takes no lock: there the PC and the frames of the stack tell,
+ * since nothing that malloc calls while its lists are open runs user code.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +12,7 @@
 #include "base/num.h"
 #include "base/vec.h"
 #include "glibc/heap.h"
+#include "symbols/unwind.h"
 
 enum { STACK_BYTES = 16384 };
 
@@ -103,18 +104,13 @@ static bool inside(const code_vec *v, asc_addr pc)
 	return false;
 }
 
-/* A return address of malloc's among the words above the stack pointer? */
-static bool on_stack(struct asc_target *t, const struct asc_thread *th, const code_vec *v)
+/* A return address of malloc's among the words above the stack pointer? Old ones count as well. */
+static bool on_stack(struct asc_target *t, asc_addr sp, const code_vec *v)
 {
 	const unsigned word = asc_target_arch(t)->word_size;
 	ASC_AUTO(asc_freep) uint8_t *b = malloc(STACK_BYTES);
-	asc_addr pc, sp;
 	size_t got;
 
-	if (!asc_regs_pc(t, &th->regs, &pc) || !asc_regs_sp(t, &th->regs, &sp))
-		return false;
-	if (inside(v, pc))
-		return true;
 	if (!b)
 		return true;
 	got = asc_read_some(t, sp, b, STACK_BYTES);
@@ -126,6 +122,33 @@ static bool on_stack(struct asc_target *t, const struct asc_thread *th, const co
 			return true;
 	}
 	return false;
+}
+
+/* By the frames; where they cannot be had, by whatever is on the stack. */
+static bool in_malloc(struct asc_target *t, struct asc_modules *m, const struct asc_thread *th,
+		      const code_vec *v)
+{
+	enum { DEPTH = 128 };
+	struct asc_stack stack = { 0 };
+	struct asc_error *err;
+	bool found = false, whole;
+	asc_addr pc, sp;
+
+	if (!asc_regs_pc(t, &th->regs, &pc) || !asc_regs_sp(t, &th->regs, &sp))
+		return false;
+	if (inside(v, pc))
+		return true;
+	err = asc_unwind(m, t, th, DEPTH, &stack);
+	whole = !err && stack.n > 1;
+	for (size_t i = 1; i < stack.n && !found; i++)
+		found = inside(v, stack.v[i].pc - 1);
+	if (!err)
+		asc_stack_free(&stack);
+	asc_error_free(err);
+	/* asleep in a system call that is none of malloc's: old frames' words would mislead */
+	if (found || whole || th->syscall_nr > 0)
+		return found;
+	return on_stack(t, sp, v);
 }
 
 static bool thread_inside(struct asc_target *t, struct asc_modules *m, const struct asc_libc *lib,
@@ -144,7 +167,7 @@ static bool thread_inside(struct asc_target *t, struct asc_modules *m, const str
 	if (!err && !inner)
 		err = widen(&v);
 	for (size_t i = 0; i < n && !err && !found; i++) {
-		found = on_stack(t, &threads[i], &v);
+		found = in_malloc(t, m, &threads[i], &v);
 		if (found)
 			*ret_tid = threads[i].tid;
 	}

@@ -12,7 +12,7 @@
 
 /* ---- heap_cache.c: list nodes are read at random addresses, a page at a time ---- */
 
-enum { ASC_CACHE_PAGE = 4096, ASC_CACHE_SLOTS = 2048 };
+enum { ASC_CACHE_PAGE = 4096, ASC_CACHE_SLOTS = 1024 };
 
 struct asc_cache {
 	asc_addr *tags;	 /* page address | 1; 0: empty */
@@ -57,7 +57,10 @@ struct asc_model {
 	uint64_t done, total;	     /* progress in bytes of regions */
 	bool native;		     /* words as the host's: 64-bit little-endian */
 	uint8_t *window;
+	bool large_only; /* follow only the bins that hold chunks of ASC_PLAN_LARGE bytes and more */
 };
+
+enum { ASC_PLAN_LARGE = 64 * 1024 };
 
 /* Window of the chunk walk: small enough to stay in the second-level cache. */
 enum { ASC_WALK_WINDOW = 256 * 1024 };

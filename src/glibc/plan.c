@@ -94,6 +94,41 @@ static struct asc_error *add_regions(struct plan *p, size_t arena)
 	return NULL;
 }
 
+/*
+ * A walk jumps over free chunks and stops at top: of the large ones only the pages at both ends are
+ * wanted. The tops alone can be nearly all of a heap.
+ */
+static struct asc_error *add_without_large(struct plan *p, size_t arena)
+{
+	struct asc_model *m = p->m;
+	const struct asc_arena *a = &m->h->arenas[arena];
+	const asc_extent_vec *v = &m->work[arena].members;
+	size_t j = 0;
+
+	m->large_only = true;
+	ASC_TRY(asc_lists_read(m, arena));
+	m->large_only = false;
+	ASC_TRY(asc_tops_push(m, arena));
+	ASC_TRY(asc_members_settle(m, arena));
+	for (size_t i = 0; i < a->nregions; i++) {
+		const struct asc_region *r = &a->regions[i];
+		asc_addr at = r->start;
+
+		for (; j < v->len && v->data[j].addr < r->end; j++) {
+			struct asc_chunk c = asc_extent_chunk(&v->data[j]);
+			asc_addr hole = asc_align_up(c.addr + 64, m->h->page_size);
+
+			if (c.addr < at || c.size < ASC_PLAN_LARGE)
+				continue;
+			ASC_TRY(add(p, at, hole - at));
+			at = asc_align_down(c.addr + c.size - 16, m->h->page_size);
+		}
+		if (at < r->end)
+			ASC_TRY(add(p, at, r->end - at));
+	}
+	return NULL;
+}
+
 static struct asc_error *add_lists(struct plan *p, size_t arena)
 {
 	struct asc_model *m = p->m;
@@ -155,9 +190,13 @@ static struct asc_error *add_arenas(struct plan *p)
 			m->cache.misses_max = 0;
 		}
 	}
+	if (whole)
+		m->cache.misses_max = m->cache.misses + affordable(m);
 	for (size_t i = 0; i < m->h->narenas && whole; i++) {
 		if (m->work[i].pieces)
 			ASC_TRY(add_lists(p, i));
+		else if (m->opts->depth == ASC_DEPTH_WALK)
+			ASC_TRY(add_without_large(p, i));
 		else
 			ASC_TRY(add_regions(p, i));
 	}

@@ -67,6 +67,7 @@ struct heap_image {
 	size_t nm;
 	asc_addr libc, tls, maps_at;
 	uint64_t key;
+	const struct chunk *scratch[2 * MAX_CHUNKS];
 };
 
 static void must(struct asc_error *err)
@@ -371,9 +372,9 @@ static unsigned bin_index(const struct heap_image *hi, uint64_t sz)
 					     : 126);
 }
 
-static void write_nextsize(struct heap_image *hi, const struct chunk *const *v, size_t n)
+static void write_nextsize(struct heap_image *hi, const struct chunk **v, size_t n)
 {
-	const struct chunk *lead[MAX_CHUNKS];
+	const struct chunk **lead = hi->scratch + MAX_CHUNKS;
 	size_t nl = 0;
 
 	for (size_t i = 0; i < n; i++) {
@@ -390,7 +391,7 @@ static void write_nextsize(struct heap_image *hi, const struct chunk *const *v, 
 
 static void write_bin(struct heap_image *hi, size_t arena, unsigned bin)
 {
-	const struct chunk *v[MAX_CHUNKS];
+	const struct chunk **v = hi->scratch;
 	size_t n = 0;
 	asc_addr head = bin_at(hi, arena, bin), prev = head;
 
