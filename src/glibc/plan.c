@@ -200,6 +200,7 @@ static struct asc_error *add_arenas(struct plan *p)
 		else
 			ASC_TRY(add_regions(p, i));
 	}
+	m->cache.misses_max = 0;
 	return NULL;
 }
 
