@@ -39,6 +39,7 @@ enum {
 	NO_MEMORY = -12,
 	NO_SYSTEM_CALL = -38,
 	NAP_NS = 500000,
+	NAPS = 8,
 	UNSORTED = 1,
 	FIRST_LARGE = 64,
 	LAST_LARGE = 126,
@@ -436,10 +437,16 @@ static TEXT void one_arena(volatile struct asc_rt_par *p, uint64_t arena)
 		if (t > p->max_hold_ns)
 			p->max_hold_ns = t;
 		if (unlock(p) && more) {
-			/* let the woken one have it */
+			/* let the woken one have it: on a busy machine it takes a while to come */
 			uint64_t nap[2] = { 0, NAP_NS };
 
-			call(NR_PPOLL, 0, 0, (uint64_t)nap, 0, 0);
+			for (int i = 0; i < NAPS; i++) {
+				call(NR_PPOLL, 0, 0, (uint64_t)nap, 0, 0);
+				if (__atomic_load_n((int *)mutex, __ATOMIC_RELAXED))
+					break;
+				nap[0] = 0;
+				nap[1] = NAP_NS;
+			}
 		}
 	}
 	p->arenas++;
