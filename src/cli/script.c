@@ -47,12 +47,15 @@ static int run_stream(struct asc_cli *c, const char *name, FILE *f)
 	int status = 0;
 
 	for (unsigned long number = 1; !c->quit; number++) {
-		errno = 0;
-		n = getline(&line, &cap, f);
-		if (n < 0)
-			break;
+		/* also when Ctrl-C came too late to end the line before */
 		if (asc_interrupted())
 			return 130;
+		errno = 0;
+		n = getline(&line, &cap, f);
+		if (asc_interrupted())
+			return 130;
+		if (n < 0)
+			break;
 		int one;
 		if (memchr(line, 0, (size_t)n)) {
 			fprintf(stderr, "%s:%lu: a NUL byte: not a script   [E-USAGE, exit 64]\n",
