@@ -15,7 +15,13 @@
 #include "glibc/scan.h"
 #include "symbols/tls.h"
 
-enum { RING_MAX = 65536, BLOCK_MAX = 64 << 10, NEAR_TP = 4096, THREADS_MAX = 256 };
+enum {
+	RING_MAX = 65536,
+	BLOCK_MAX = 64 << 10,
+	NEAR_TP = 4096,
+	THREADS_MAX = 256,
+	DATA_MAX = 32 << 20, /* .data and .bss of a static program are its own, too */
+};
 
 struct block { /* one thread's TLS block of libc, or what is near its thread pointer */
 	uint8_t *p;
@@ -279,8 +285,8 @@ static void find_key(const struct tls_scan *s)
 
 	if (!s->lib->layout.tcache_key_random || !first_entry(s, &e) || !e.key)
 		return;
-	for (; i < maps->n && maps->v[i].start - home->start < 1 << 20; i++) {
-		size_t len = (size_t)asc_min(maps->v[i].end - maps->v[i].start, 1 << 20), got;
+	for (; i < maps->n && maps->v[i].start - home->start < DATA_MAX; i++) {
+		size_t len = (size_t)asc_min(maps->v[i].end - maps->v[i].start, DATA_MAX), got;
 		ASC_AUTO(asc_freep) uint8_t *buf = malloc(len);
 
 		if (i > (size_t)(home - maps->v) && maps->v[i].start != maps->v[i - 1].end)
