@@ -69,6 +69,13 @@ static struct asc_error *tls(struct asc_modules *m, struct asc_target *t, struct
 	return err;
 }
 
+static struct asc_error *verified(struct asc_target *t, const struct asc_libc *lib)
+{
+	struct asc_error *err = asc_libc_verify(t, lib);
+
+	return err ? asc_wrap(err, "what the scan found does not look like malloc's state") : NULL;
+}
+
 struct asc_error *asc_libc_scan(struct asc_modules *m, struct asc_target *t, struct asc_module *mod,
 				struct asc_libc *lib)
 {
@@ -84,17 +91,17 @@ struct asc_error *asc_libc_scan(struct asc_modules *m, struct asc_target *t, str
 	}
 	if (e)
 		err = asc_scan_file(m, t, e, lib);
-	/* the file has no say, or cannot be had: ask memory. A shape that the file refuses stays
-	 * refused. */
+	if (!err && e)
+		err = verified(t, lib);
+	/* no file but its image: memory has the last word. A shape that a file refuses is refused */
 	if (!e || (err && e->relocated)) {
 		asc_error_free(err);
 		err = asc_scan_memory(t, lib);
+		if (!err)
+			err = verified(t, lib);
 	}
 	if (err)
 		return err;
-	err = asc_libc_verify(t, lib);
-	if (err)
-		return asc_wrap(err, "what the scan found does not look like malloc's state");
 	asc_libc_fact(lib, "layout",
 		      lib->layout.from == ASC_FROM_TABLE ? "built-in table, by version"
 							 : "built-in table, by shape",

@@ -92,7 +92,7 @@ static unsigned par_score(struct asc_target *t, struct asc_libc *lib, const stru
 			  size_t off)
 {
 	const struct asc_layout *l = &lib->layout;
-	uint64_t page = asc_target_page_size(t), sbrk, top, sys, v;
+	uint64_t sbrk, top, sys, v;
 	struct asc_error *err;
 	unsigned score = 0;
 
@@ -101,8 +101,8 @@ static unsigned par_score(struct asc_target *t, struct asc_libc *lib, const stru
 #define PAR(member)                                                                                \
 	asc_uint_at(t, w->p + off + l->malloc_par_##member.off, l->malloc_par_##member.size)
 	sbrk = PAR(sbrk_base);
-	if (!sbrk || sbrk % page)
-		return 0;
+	if (!sbrk)
+		return 0; /* a static program has its TLS below it: it need not be a page's start */
 	lib->mp = w->start + off;
 	err = asc_verify_par(t, lib);
 	asc_error_free(err);

@@ -161,7 +161,7 @@ void asc_module_find_file(struct asc_modules *m, struct asc_module *mod)
 	if (p->tried_file)
 		return;
 	p->tried_file = true;
-	if (mod->is_vdso)
+	if (mod->is_vdso || m->opts.no_files)
 		return;
 	if (m->libc && libc && use_file(m, mod, m->libc, "--libc", true))
 		return;

@@ -354,6 +354,19 @@ static struct asc_error *copy(const char *s, char **ret)
 	return *ret ? NULL : asc_err(ASC_ENOMEM, "copy of \"%s\"", s);
 }
 
+#ifdef ASC_FAULTS
+/* A build with tests can be told to see nothing but stripped files, or no files. */
+static void for_tests(struct asc_symbol_opts *o)
+{
+	const char *s = getenv("ARENASCOPE_NO_DEBUG");
+
+	if (!s)
+		return;
+	o->no_debug_files = true;
+	o->no_files = !strcmp(s, "files");
+}
+#endif
+
 struct asc_error *asc_modules_open(struct asc_target *t, const struct asc_symbol_opts *opts,
 				   struct asc_modules **ret)
 {
@@ -373,6 +386,9 @@ struct asc_error *asc_modules_open(struct asc_target *t, const struct asc_symbol
 	m->opts.debug_dir = m->debug_dir;
 	m->opts.libc = m->libc;
 	m->opts.exe = m->exe;
+#ifdef ASC_FAULTS
+	for_tests(&m->opts);
+#endif
 	ASC_TRY(scan_maps(m));
 	find_exe(m);
 	*ret = asc_take(m);

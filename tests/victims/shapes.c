@@ -4,6 +4,8 @@
  * chunks, arenas of several threads. When it is idle its own libc writes malloc_info to the file
  * named first, through a stream that was opened, and given a buffer, before: nothing changes after.
  *
+ * Then "trim" on its input calls malloc_trim(0) and answers "trimmed".
+ *
  * usage: shapes XML [THREADS]
  *
  * Built against any glibc from 2.17 on, also statically; so only old interfaces.
@@ -94,6 +96,16 @@ int main(int argc, char **argv)
 	fflush(xml);
 	if (write(1, "ready\n", 6) != 6)
 		return 1;
-	for (;;)
-		pause();
+	for (;;) {
+		static char line[64];
+		ssize_t got = read(0, line, sizeof(line) - 1);
+
+		if (got <= 0)
+			pause();
+		if (got > 4 && !memcmp(line, "trim", 4)) {
+			malloc_trim(0);
+			if (write(1, "trimmed\n", 8) != 8)
+				return 1;
+		}
+	}
 }
