@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The libcs of scripts/matrix: victims built for each, run by its own ld.so or statically."""
+
+import os
+import pathlib
+import subprocess
+
+import pytest
+
+from helpers import VICTIMS
+
+TOP = pathlib.Path(__file__).resolve().parents[2]
+BUILD = VICTIMS.parents[1]
+FOLDER = pathlib.Path(os.environ.get("ARENASCOPE_MATRIX", BUILD / "matrix"))
+TRIPLET = {"amd64": "x86_64-linux-gnu", "i386": "i386-linux-gnu", "arm64": "aarch64-linux-gnu"}
+SUITES = ("bullseye", "bookworm", "trixie", "sid", "experimental")
+
+
+class Libc:
+    def __init__(self, suite, arch, version, folder):
+        self.suite, self.arch, self.package_version = suite, arch, version
+        self.folder = pathlib.Path(folder)
+        self.version = version.split("-")[0]
+        self.path = next(self.folder.glob(f"**/{TRIPLET[arch]}/libc.so.6"))
+        self.lib = self.path.parent
+        self.ld = next(p for p in self.lib.glob("ld-linux*.so.*"))
+        self.dev = self.folder / "usr/lib" / TRIPLET[arch]
+        self.bits = "-m32" if arch == "i386" else "-m64"
+
+    def __repr__(self):
+        return f"{self.version}-{self.arch}"
+
+    def build(self, source, static=False):
+        """The victim, linked against this libc: with its start files, not the compiler's own."""
+        out = BUILD / "matrix-victims" / f"{source}-{self.suite}-{self.arch}{'-static' if static else ''}"
+        file = TOP / "tests/victims" / f"{source}.c"
+        if out.exists() and out.stat().st_mtime > file.stat().st_mtime:
+            return out
+        out.parent.mkdir(exist_ok=True)
+        gcc = pathlib.Path(subprocess.check_output(["gcc", self.bits, "-print-libgcc-file-name"], text=True).strip()).parent
+        argv = ["gcc", self.bits, "-O1", "-g", "-D_GNU_SOURCE", "-nostartfiles", "-nodefaultlibs", "-o", out,
+                self.dev / "crt1.o", self.dev / "crti.o"]
+        if static:
+            argv += ["-static", gcc / "crtbeginT.o", file, "-Wl,--whole-archive", self.dev / "libpthread.a",
+                     "-Wl,--no-whole-archive", "-Wl,--start-group", self.dev / "libc.a", "-lgcc", "-lgcc_eh", "-Wl,--end-group"]
+            if self.suite == "bullseye":  # the compiler's unwinder asks for a function of 2.35; nobody throws
+                argv += ["-Wl,--defsym,_dl_find_object=0"]
+        else:
+            pthread = [p for p in [self.lib / "libpthread.so.0"] if p.exists()]
+            argv += ["-no-pie", gcc / "crtbegin.o", file, self.path, *pthread, self.ld, self.dev / "libc_nonshared.a", "-lgcc",
+                     "-Wl,--allow-shlib-undefined"]
+        argv += [gcc / "crtend.o", self.dev / "crtn.o"]
+        done = subprocess.run([str(a) for a in argv], stderr=subprocess.PIPE, text=True)
+        assert not done.returncode, done.stderr
+        return out
+
+    def wrapper(self, static=False):
+        return [] if static else [self.ld, "--library-path", self.lib]
+
+    def runs_here(self):
+        """Can this kernel execute it?"""
+        try:
+            return subprocess.run([str(self.ld), "--version"], stdout=subprocess.DEVNULL).returncode in (0, 127)
+        except OSError:
+            return False
+
+
+def libcs(*arches):
+    """Every libc that is there; downloads them once, skips when that cannot be."""
+    listed = _list()
+    if not listed:
+        if os.environ.get("ARENASCOPE_OFFLINE"):
+            pytest.skip("no matrix of libcs, and ARENASCOPE_OFFLINE is set")
+        done = subprocess.run([TOP / "scripts/matrix", FOLDER], stderr=subprocess.PIPE, text=True, timeout=1000)
+        listed = _list()
+        if not listed:
+            pytest.skip((done.stderr.strip().splitlines() or ["skipped: registry unreachable"])[0])
+    return [libc for libc in listed if libc.arch in arches]
+
+
+def _list():
+    out = subprocess.run([TOP / "scripts/matrix", "--list", FOLDER], stdout=subprocess.PIPE, text=True, check=True).stdout
+    return [Libc(*line.split()) for line in out.splitlines()]
