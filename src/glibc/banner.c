@@ -88,3 +88,41 @@ bool asc_libc_banner(struct asc_modules *m, struct asc_module *mod, char *text, 
 		}
 	return false;
 }
+
+/*
+ * A static program has no banner, but the version as a string of its own. Another part of the
+ * program may have such a string too: with two different ones nothing is known.
+ */
+bool asc_libc_version_string(struct asc_modules *m, struct asc_module *mod, unsigned *ret_minor)
+{
+	struct asc_elf *e = asc_module_elf(m, mod);
+	unsigned found = 0;
+
+	for (size_t i = 0; e && i < e->nph; i++) {
+		const GElf_Phdr *p = &e->ph[i];
+		ASC_AUTO(asc_freep) char *buf = NULL;
+		size_t n;
+
+		if (p->p_type != PT_LOAD || p->p_flags & (PF_W | PF_X) || p->p_filesz > SEGMENT_MAX)
+			continue;
+		buf = malloc(p->p_filesz + 1);
+		n = buf ? asc_elf_read(e, p->p_vaddr, buf, p->p_filesz) : 0;
+		for (size_t k = 0; k + 6 <= n; k++) {
+			unsigned minor;
+
+			if (memcmp(buf + k,
+				   "\0"
+				   "2.",
+				   3) ||
+			    buf[k + 5] || buf[k + 3] < '1' || buf[k + 3] > '9' ||
+			    !isdigit((unsigned char)buf[k + 4]))
+				continue;
+			minor = (unsigned)(buf[k + 3] - '0') * 10 + (unsigned)(buf[k + 4] - '0');
+			if (found && minor != found)
+				return false;
+			found = minor;
+		}
+	}
+	*ret_minor = found;
+	return found != 0;
+}

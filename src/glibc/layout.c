@@ -96,6 +96,29 @@ void asc_layout_traits(struct asc_layout *l, const struct asc_arch *arch, unsign
 	l->info_unsorted_spaces = minor >= 20 ? 2 : 0;
 }
 
+static bool inside(struct asc_field f, uint64_t size)
+{
+	return !f.present ||
+	       (f.elem && f.size >= f.elem && f.size <= size && f.off <= size - f.size);
+}
+
+bool asc_layout_sane(const struct asc_layout *l)
+{
+	enum { STRUCT_MAX = 65536, FASTBINS_MAX = 11, TCACHE_MAX = 76, BINS = 254 };
+	bool ok = true;
+
+#define S(type)		      ok &= l->sizeof_##type <= STRUCT_MAX;
+#define M(type, member, need) ok &= inside(l->type##_##member, l->sizeof_##type);
+#include "glibc/schema.def"
+#undef S
+#undef M
+	return ok && count_of(l->malloc_state_fastbinsY) <= FASTBINS_MAX &&
+	       count_of(l->malloc_state_bins) == BINS &&
+	       count_of(l->tcache_perthread_struct_entries) <= TCACHE_MAX &&
+	       count_of(l->tcache_perthread_struct_counts) <= TCACHE_MAX &&
+	       count_of(l->tcache_perthread_struct_num_slots) <= TCACHE_MAX;
+}
+
 struct row {
 	uint8_t word;
 	uint8_t first, last; /* releases 2.first .. 2.last */

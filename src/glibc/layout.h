@@ -121,6 +121,9 @@ void asc_libc_fact(struct asc_libc *lib, const char *name, const char *from, uin
 bool asc_libc_banner(struct asc_modules *m, struct asc_module *mod, char *text, size_t len,
 		     unsigned *ret_major, unsigned *ret_minor);
 
+/* A static program has no banner: "2.36" as a string of its own. A hint, to be checked by shape. */
+bool asc_libc_version_string(struct asc_modules *m, struct asc_module *mod, unsigned *ret_minor);
+
 const char *asc_layout_from_name(enum asc_layout_from from); /* "dwarf", "table", "scan" */
 
 #endif

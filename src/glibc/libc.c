@@ -12,7 +12,7 @@
 #include "base/cleanup.h"
 #include "base/num.h"
 #include "base/vec.h"
-#include "glibc/layout.h"
+#include "glibc/scan.h"
 #include "symbols/allocator.h"
 #include "symbols/elffile.h"
 #include "symbols/tls.h"
@@ -71,6 +71,8 @@ static struct asc_error *layout_dwarf(struct asc_modules *m, struct asc_module *
 	asc_types_close(types);
 	if (missing)
 		return asc_err(ASC_ENOSYM, "the DWARF of %s has no %s", mod->path, missing);
+	if (!asc_layout_sane(&l))
+		return asc_err(ASC_ENOSYM, "the DWARF of %s describes no known malloc", mod->path);
 	*ret = l;
 	return NULL;
 }
@@ -174,6 +176,20 @@ static struct asc_error *layout_table(struct asc_target *t, struct asc_libc *lib
 	return asc_layout_table(asc_target_arch(t), lib->minor, &lib->layout);
 }
 
+static bool cached(struct asc_target *t, struct asc_libc *lib)
+{
+	struct asc_error *err;
+
+	if (!asc_layout_cache_get(asc_target_arch(t), lib->build_id, &lib->layout))
+		return false;
+	asc_layout_traits(&lib->layout, asc_target_arch(t), lib->minor);
+	err = asc_libc_verify(t, lib);
+	asc_error_free(err);
+	if (!err)
+		asc_libc_fact(lib, "layout", "DWARF of the debug file, cached", 0);
+	return !err;
+}
+
 static struct asc_error *by_symbols(struct asc_modules *m, struct asc_target *t,
 				    struct asc_libc *lib)
 {
@@ -196,8 +212,11 @@ static struct asc_error *by_symbols(struct asc_modules *m, struct asc_target *t,
 	if (!lib->main_arena || !lib->mp)
 		return asc_err(ASC_ENOSYM, "no symbols main_arena and mp_ for %s",
 			       lib->module->path);
+	if (cached(t, lib))
+		return NULL;
 	err = layout_dwarf(m, lib->module, syms[MALLOC].addr, &lib->layout);
 	if (!err) {
+		asc_layout_cache_put(asc_target_arch(t), lib->build_id, &lib->layout);
 		asc_layout_traits(&lib->layout, asc_target_arch(t), lib->minor);
 		asc_libc_fact(lib, "layout", "DWARF of the debug file", 0);
 		return NULL;
@@ -215,7 +234,7 @@ static struct asc_error *refuse(struct asc_modules *m, struct asc_module *mod,
 {
 	ASC_AUTO(asc_freep) char *advice = asc_module_advice(m, mod);
 	bool foreign = mod->ntried && !mod->file_ok &&
-		       asc_target_kind(m ? asc_modules_target(m) : NULL) == ASC_CORE;
+		       asc_target_kind(asc_modules_target(m)) == ASC_CORE;
 	struct asc_error *err;
 
 	err = asc_wrap(cause, "cannot find malloc's structures in %s (build-id %s)",
@@ -229,6 +248,25 @@ static struct asc_error *refuse(struct asc_modules *m, struct asc_module *mod,
 	if (advice)
 		err = asc_err_try(err, "%s", advice);
 	return err;
+}
+
+/* A file that the user named and that is another build: say so, rather than go on without it. */
+static struct asc_error *check_given(struct asc_modules *m, const struct asc_module *mod)
+{
+	const char *given = asc_modules_opts(m)->libc;
+
+	if (!given || mod->file_ok || strcmp(mod->soname, "libc.so.6") != 0)
+		return NULL;
+	for (size_t i = 0; i < mod->ntried; i++)
+		if (!strcmp(mod->tried[i].what, given)) {
+			struct asc_error *err =
+				asc_err(ASC_ENOSYM, "--libc=%s is not the target's libc", given);
+
+			err = asc_err_why(asc_err_id(err, "E-BUILDID"), "%s", mod->tried[i].result);
+			return asc_err_try(err, "the libc of the system where the process ran; "
+						"--root=DIR for a copy of its file system");
+		}
+	return NULL;
 }
 
 /* Keep what symbols said beside what the scan found, if they speak of the same arena. */
@@ -268,6 +306,7 @@ static struct asc_error *libc_of(struct asc_modules *m, struct asc_target *t,
 		.tcache_off = UINT64_MAX,
 	};
 	asc_module_load(m, mod, true);
+	ASC_TRY(check_given(m, mod));
 	snprintf(lib->build_id, sizeof(lib->build_id), "%s", mod->build_id);
 	version(m, lib);
 	err = by_symbols(m, t, lib);
@@ -311,7 +350,7 @@ static struct asc_error *try_module(struct asc_modules *m, struct asc_target *t,
 	if (*ret_first)
 		asc_error_free(err);
 	else
-		*ret_first = refuse(m, mod, err);
+		*ret_first = asc_error_id(err) ? err : refuse(m, mod, err);
 	return NULL;
 }
 

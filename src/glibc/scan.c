@@ -29,6 +29,29 @@ static void version_by_name(struct asc_libc *lib)
 	snprintf(lib->version, sizeof(lib->version), "2.%u", minor);
 }
 
+/* Taken if the shape that was found is that of this release. */
+static void version_by_string(struct asc_modules *m, struct asc_target *t, struct asc_libc *lib)
+{
+	struct asc_layout l, was = lib->layout;
+	struct asc_error *err;
+	unsigned minor;
+
+	if (lib->minor || !asc_libc_version_string(m, lib->module, &minor))
+		return;
+	err = asc_layout_table(asc_target_arch(t), minor, &l);
+	if (!err && l.sizeof_malloc_state == was.sizeof_malloc_state &&
+	    l.malloc_state_bins.off == was.malloc_state_bins.off &&
+	    l.sizeof_malloc_par == was.sizeof_malloc_par &&
+	    l.sizeof__heap_info == was.sizeof__heap_info) {
+		lib->major = 2;
+		lib->minor = minor;
+		snprintf(lib->version, sizeof(lib->version), "2.%u", minor);
+		lib->layout = l;
+		lib->layout.from = ASC_FROM_SCAN;
+	}
+	asc_error_free(err);
+}
+
 /* What the dynamic linker sees is there in a stripped libc too. */
 static void exported(struct asc_modules *m, struct asc_libc *lib)
 {
@@ -102,6 +125,8 @@ struct asc_error *asc_libc_scan(struct asc_modules *m, struct asc_target *t, str
 	}
 	if (err)
 		return err;
+	if (mod && mod->is_exe)
+		version_by_string(m, t, lib);
 	asc_libc_fact(lib, "layout",
 		      lib->layout.from == ASC_FROM_TABLE ? "built-in table, by version"
 							 : "built-in table, by shape",

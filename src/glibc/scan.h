@@ -10,6 +10,13 @@
 bool asc_layout_row(const struct asc_arch *arch, size_t i, struct asc_layout *ret,
 		    unsigned *ret_first, unsigned *ret_last);
 
+/* Members lie inside their structs, arrays are as long as in any release: a debug file may lie. */
+bool asc_layout_sane(const struct asc_layout *l);
+/* layout_cache.c: layouts from DWARF, by build-id, in the user's cache. */
+bool asc_layout_cache_get(const struct asc_arch *arch, const char *build_id, struct asc_layout *ret);
+void asc_layout_cache_put(const struct asc_arch *arch, const char *build_id,
+			  const struct asc_layout *l);
+
 /* scanfile.c: main_arena and mp_ in the file's own data. */
 ASC_MUST struct asc_error *asc_scan_file(struct asc_modules *m, struct asc_target *t,
 					 struct asc_elf *e, struct asc_libc *lib);

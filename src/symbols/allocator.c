@@ -58,7 +58,8 @@ static const char *by_name(const struct asc_module *mod)
 	base = base ? base + 1 : mod->path;
 	if (!strcmp(mod->soname, "libc.so.6") || !strcmp(base, "libc.so.6"))
 		return "glibc";
-	if (!strncmp(mod->soname, "libc.musl-", 10) || !strncmp(base, "ld-musl-", 8))
+	if (!strncmp(mod->soname, "libc.musl-", 10) || !strncmp(base, "ld-musl-", 8) ||
+	    (!strcmp(base, "libc.so") && has(mod->path, "musl")))
 		return "musl";
 	if (has(base, "libc_malloc_debug"))
 		return "malloc_debug";
@@ -75,7 +76,6 @@ static const char *by_name(const struct asc_module *mod)
 	return NULL;
 }
 
-/* musl's loader is its libc: it is there even when the program was linked to it statically not. */
 static struct asc_module *find_named(struct asc_modules *m, const char *name)
 {
 	for (size_t i = 0; i < m->n; i++) {

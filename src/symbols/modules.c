@@ -464,3 +464,8 @@ bool asc_module_tls_size(const struct asc_module *mod, uint64_t *ret)
 	*ret = p->tls_memsz;
 	return p->tls_memsz != 0;
 }
+
+const struct asc_symbol_opts *asc_modules_opts(const struct asc_modules *m)
+{
+	return &m->opts;
+}

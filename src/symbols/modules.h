@@ -80,6 +80,7 @@ bool asc_module_tls_size(const struct asc_module *mod, uint64_t *ret);
 /* A dynamic linker has loaded something into this process. */
 bool asc_modules_is_dynamic(struct asc_modules *m);
 struct asc_target *asc_modules_target(struct asc_modules *m);
+const struct asc_symbol_opts *asc_modules_opts(const struct asc_modules *m);
 /*
  * How to get the missing debug file: build-id, and the package of the target's distribution.
  * Owned text, lines separated by '\n'; NULL when nothing is missing or without memory.
