@@ -167,12 +167,10 @@ bool asc_layout_row(const struct asc_arch *arch, size_t i, struct asc_layout *re
 	return false;
 }
 
-void asc_layout_table_span(unsigned *ret_first, unsigned *ret_last)
+unsigned asc_layout_known(unsigned minor)
 {
-	*ret_first = UINT32_MAX;
-	*ret_last = 0;
-	for (size_t i = 0; i < ASC_ARRAY_SIZE(rows); i++) {
-		*ret_first = (unsigned)asc_min(*ret_first, rows[i].first);
-		*ret_last = (unsigned)asc_max(*ret_last, rows[i].last);
-	}
+	for (size_t i = 0; i < ASC_ARRAY_SIZE(rows); i++)
+		if (minor >= rows[i].first && minor <= rows[i].last)
+			return minor;
+	return 0;
 }

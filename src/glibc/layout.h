@@ -104,8 +104,8 @@ ASC_MUST struct asc_error *asc_libc_find(struct asc_modules *m, struct asc_targe
 void asc_layout_traits(struct asc_layout *l, const struct asc_arch *arch, unsigned minor);
 /* The oldest release that has these members: for when no version is known. */
 unsigned asc_layout_minor(const struct asc_layout *l);
-/* First and last release of the built-in table. */
-void asc_layout_table_span(unsigned *ret_first, unsigned *ret_last);
+/* @p minor if the built-in table has that release, else 0: then only the shape tells. */
+unsigned asc_layout_known(unsigned minor);
 /* The built-in table: layout of release 2.@p minor on @p arch. ASC_ENOTFOUND if it is not in it. */
 ASC_MUST struct asc_error *asc_layout_table(const struct asc_arch *arch, unsigned minor,
 					    struct asc_layout *ret);

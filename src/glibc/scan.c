@@ -136,6 +136,6 @@ struct asc_error *asc_libc_scan(struct asc_modules *m, struct asc_target *t, str
 		return err2;
 	asc_error_free(err2); /* without thread-locals everything but tcaches is known */
 	if (!lib->tls_known)
-		asc_layout_traits(&lib->layout, asc_target_arch(t), lib->minor);
+		asc_layout_traits(&lib->layout, asc_target_arch(t), asc_layout_known(lib->minor));
 	return NULL;
 }

@@ -210,12 +210,11 @@ static bool par_fits(struct asc_elf *e, uint64_t mp, const struct asc_layout *l)
 static bool choose(struct asc_target *t, struct asc_elf *e, struct asc_libc *lib,
 		   const struct hit *h, uint64_t mp)
 {
-	unsigned first, last, span_first, span_last;
+	unsigned first, last;
 	bool found = false, known;
 	struct asc_layout l;
 
-	asc_layout_table_span(&span_first, &span_last);
-	known = lib->minor >= span_first && lib->minor <= span_last;
+	known = asc_layout_known(lib->minor) != 0;
 	for (size_t i = 0; asc_layout_row(asc_target_arch(t), i, &l, &first, &last); i++) {
 		if (l.malloc_state_next.off != h->distance)
 			continue;

@@ -42,14 +42,14 @@ static bool self_pointing(const struct asc_target *t, const struct window *w, si
 /* Is there an arena of this shape whose bins begin at @p off? */
 static bool try_base(struct asc_target *t, const struct window *w, size_t off, struct asc_libc *lib)
 {
+	unsigned first, last, n = 0, known = asc_layout_known(lib->minor);
 	struct asc_layout l, best = { 0 };
-	unsigned first, last, n = 0;
 	struct asc_error *err;
 
 	for (size_t i = 0; asc_layout_row(asc_target_arch(t), i, &l, &first, &last); i++) {
 		if (off < l.malloc_state_bins.off)
 			continue;
-		if (lib->minor && (lib->minor < first || lib->minor > last))
+		if (known && (known < first || known > last))
 			continue;
 		/* rows of one arena shape come together; the later steps tell them apart */
 		lib->layout = l;
@@ -146,13 +146,13 @@ static bool find_par(struct asc_target *t, const struct window *w, struct asc_li
 	size_t lo = arena > PAR_REACH ? arena - PAR_REACH : 0;
 	size_t hi = (size_t)asc_min(w->len, (uint64_t)arena + PAR_REACH);
 	struct asc_libc best = { 0 };
-	unsigned first, last, top = 0, ties = 0;
+	unsigned first, last, top = 0, ties = 0, known = asc_layout_known(lib->minor);
 	struct asc_layout l;
 
 	for (size_t i = 0; asc_layout_row(asc_target_arch(t), i, &l, &first, &last); i++) {
 		struct asc_error *err;
 
-		if (lib->minor && (lib->minor < first || lib->minor > last))
+		if (known && (known < first || known > last))
 			continue;
 		if (l.malloc_state_bins.off != lib->layout.malloc_state_bins.off ||
 		    l.sizeof_malloc_state != lib->layout.sizeof_malloc_state)

@@ -305,7 +305,7 @@ static void find_key(const struct tls_scan *s)
 static void choose(struct tls_scan *s)
 {
 	struct asc_libc *lib = s->lib;
-	unsigned first = 0, last = 0, minor = lib->minor, row_first, row_last;
+	unsigned first = 0, last = 0, minor = asc_layout_known(lib->minor), row_first, row_last;
 	struct asc_layout l, was = lib->layout;
 	asc_addr dummy = 0;
 	uint64_t off;

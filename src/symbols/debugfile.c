@@ -351,7 +351,7 @@ void asc_module_find_debug(struct asc_modules *m, struct asc_module *mod)
 	}
 	if (mod->is_vdso || mod->debug_ok)
 		return;
-	if (find_debug_local(m, mod))
+	if (!m->opts.no_local_debug && find_debug_local(m, mod))
 		return;
 	if (p->file && p->file->fd >= 0 && has_debug(p->file, false)) {
 		use_embedded(mod); /* not stripped: names, but no types */

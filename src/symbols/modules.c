@@ -362,7 +362,8 @@ static void for_tests(struct asc_symbol_opts *o)
 
 	if (!s)
 		return;
-	o->no_debug_files = true;
+	o->no_local_debug = !strcmp(s, "local");
+	o->no_debug_files = !o->no_local_debug;
 	o->no_files = !strcmp(s, "files");
 }
 #endif

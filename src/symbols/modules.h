@@ -19,6 +19,7 @@ struct asc_symbol_opts {
 	enum asc_debuginfod debuginfod;
 	unsigned timeout_ms;	/* --symbols-timeout */
 	bool no_debug_files;	/* tests: pretend that no debug file exists */
+	bool no_local_debug;	/* tests: debug files come from debuginfod only */
 	bool no_files;		/* tests: nor any other file: memory is all there is */
 	/* ask the user; NULL in batch. @return true to go on */
 	bool (*ask)(void *arg, const char *question);

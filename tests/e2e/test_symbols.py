@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where symbols come from, and processes that are not as usual: other allocators, deleted libraries,
+containers, a libc that nobody has seen yet."""
+
+import pathlib
+import shutil
+import subprocess
+
+import pytest
+
+import matrix
+from helpers import Victim, arenascope, arenascope_json, gcore
+
+LIBC = "libc.so.6"
+NO_DEBUG = {"ARENASCOPE_NO_DEBUG": "1"}
+LIBRARIES = pathlib.Path("/usr/lib/x86_64-linux-gnu")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    (tmp_path / "cache").mkdir()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def shapes(tmp_path, **more):
+    victim = Victim("shapes", tmp_path / "truth.xml", 2, **more)
+    victim.line("ready")
+    return victim
+
+
+def facts(document):
+    return {f["name"]: f["value"] for f in document["libcs"][0]["facts"]}
+
+
+def test_sources_and_cache(tmp_path):
+    with shapes(tmp_path) as victim:
+        target = ["-q", "-p", victim.pid, "symbols"]
+        first, second = arenascope_json(*target), arenascope_json(*target)
+        if first["libcs"][0]["layout"] != "dwarf":
+            pytest.skip("libc6-dbg is not installed")
+        assert facts(first) == facts(second)
+        assert [f["from"] for f in second["libcs"][0]["facts"] if f["name"] == "layout"] == ["DWARF of the debug file, cached"]
+        cached = next((tmp_path / "cache/arenascope").iterdir())
+        text = cached.read_text()
+        # one digit of an offset: the checksum tells, and DWARF is read again
+        cached.write_text(text.replace("malloc_state.top 96", "malloc_state.top 88"))
+        third = arenascope_json(*target)
+        assert facts(third) == facts(first) and third["libcs"][0]["members"] == first["libcs"][0]["members"]
+        assert cached.read_text() == text
+
+
+@pytest.mark.parametrize("library,name", [
+    ("libjemalloc.so.2", "jemalloc"), ("libtcmalloc_minimal.so.4", "tcmalloc"), ("libmimalloc.so.2", "mimalloc"),
+    ("libc_malloc_debug.so.0", "malloc_debug")])
+def test_preloaded(library, name, tmp_path):
+    if not (LIBRARIES / library).exists():
+        pytest.skip(f"{library} is not installed")
+    with shapes(tmp_path, env={"LD_PRELOAD": library}) as victim:
+        assert arenascope_json("-q", "-p", victim.pid, "symbols")["libc"]["allocator"] == name
+        rss = arenascope("-q", "--json", "-p", victim.pid, "rss", rc=(0, 1)).json
+        assert rss["ledger"]["rss_bytes"] > 0
+
+
+def compiled(tmp_path, *argv):
+    out = tmp_path / "program"
+    source = tmp_path / "program.c"
+    source.write_text("#include <stdlib.h>\n#include <unistd.h>\nint main(void){void *p=malloc(100);"
+                      "if(!p||write(1,\"ready\\n\",6)!=6)return 1;pause();free(p);return 0;}\n")
+    subprocess.run([*argv, str(source), "-o", str(out)], check=True)
+    return out
+
+
+@pytest.mark.parametrize("static", [[], ["-static"]], ids=["dynamic", "static"])
+def test_musl(static, tmp_path):
+    if not shutil.which("musl-gcc"):
+        pytest.skip("musl-tools is not installed")
+    with Victim(compiled(tmp_path, "musl-gcc", *static)) as victim:
+        victim.line("ready")
+        run = arenascope("-p", victim.pid, "arenas", rc=69)
+        assert "musl" in run.err if not static else "glibc" in run.err
+        assert arenascope("-q", "--json", "-p", victim.pid, "rss", rc=(0, 1)).json["ledger"]["rss_bytes"] > 0
+
+
+def test_asan(tmp_path):
+    with Victim(compiled(tmp_path, "gcc", "-fsanitize=address")) as victim:
+        victim.line("ready")
+        assert arenascope_json("-q", "-p", victim.pid, "symbols")["libc"]["allocator"] == "ASan"
+
+
+def copied_libc(tmp_path, change=None):
+    """A program run by a copy of the host's ld.so and libc; change(bytes) edits the libc."""
+    folder = tmp_path / "lib"
+    folder.mkdir()
+    shutil.copy(LIBRARIES / "ld-linux-x86-64.so.2", folder)
+    data = bytearray((LIBRARIES / LIBC).read_bytes())
+    if change:
+        change(data)
+    (folder / LIBC).write_bytes(data)
+    victim = Victim(matrix.VICTIMS / "shapes", tmp_path / "truth.xml", 2,
+                    wrapper=[folder / "ld-linux-x86-64.so.2", "--library-path", folder])
+    victim.line("ready")
+    return victim, folder
+
+
+def test_deleted_libc(tmp_path):
+    """As after an upgrade: the path holds another file, or none."""
+    victim, folder = copied_libc(tmp_path)
+    with victim:
+        truth = (tmp_path / "truth.xml").read_bytes()
+        (folder / LIBC).unlink()
+        (folder / LIBC).write_bytes(b"\x7fELF: not that file")
+        for env in ({}, NO_DEBUG):
+            assert arenascope("-q", "-p", victim.pid, "malloc-info", env=env).bytes == truth
+        found = arenascope_json("-q", "-p", victim.pid, "symbols", env=NO_DEBUG)["libcs"][0]
+        assert "map_files" in found["file"]
+
+
+def patch(data, old, new):
+    at = data.find(old)
+    assert at >= 0 and data.find(old, at + 1) < 0
+    data[at:at + len(old)] = new
+
+
+def test_unseen_release(tmp_path):
+    """Same structs under a version that the table does not have: by shape, and right."""
+    def change(data):
+        at = data.find(b"release version 2.")
+        data[at + 18:at + 20] = b"97"
+    victim, _ = copied_libc(tmp_path, change)
+    with victim:
+        run = arenascope("-q", "-p", victim.pid, "malloc-info", env=NO_DEBUG)
+        assert run.bytes == (tmp_path / "truth.xml").read_bytes()
+        assert arenascope_json("-q", "-p", victim.pid, "symbols", env=NO_DEBUG)["libcs"][0]["layout"] == "scan"
+
+
+def test_shifted_members(tmp_path):
+    """mp_ with members in other places: refused, with exit 78."""
+    thresholds = b"".join(v.to_bytes(8, "little") for v in (0x20000, 0x20000, 0x20000, 8, 0))
+
+    def change(data):
+        at = data.find(thresholds)
+        assert at >= 0
+        # n_mmaps_max, the only other non-zero int, four bytes further on
+        where = data.find((65536).to_bytes(4, "little"), at + len(thresholds), at + 136)
+        assert where >= 0
+        data[where:where + 8] = data[where + 4:where + 8] + data[where:where + 4]
+    victim, _ = copied_libc(tmp_path, change)
+    with victim:
+        run = arenascope("-p", victim.pid, "arenas", rc=78, env=NO_DEBUG)
+        assert "E-NOSYM" in run.err and "shape of no known release" in run.err, run
+
+
+def test_libc_of_another_build(tmp_path):
+    other = tmp_path / "other.so"
+    data = bytearray((LIBRARIES / LIBC).read_bytes())
+    found = subprocess.run(["readelf", "-n", str(LIBRARIES / LIBC)], stdout=subprocess.PIPE, text=True).stdout
+    build_id = bytes.fromhex(found.split("Build ID: ")[1].split()[0])
+    patch(data, build_id, build_id[::-1])
+    other.write_bytes(data)
+    with shapes(tmp_path) as victim:
+        run = arenascope("-p", victim.pid, f"--libc={other}", "arenas", rc=78)
+        assert "E-BUILDID" in run.err and build_id.hex() in run.err and build_id[::-1].hex() in run.err
+
+
+def test_container(tmp_path):
+    """Other mount, pid and (where allowed) user namespaces: the path means something else there."""
+    root = tmp_path / "root"
+    (root / "lib").mkdir(parents=True)
+    (root / "proc").mkdir()
+    for name in ("ld-linux-x86-64.so.2", LIBC, "libm.so.6"):
+        shutil.copy(LIBRARIES / name, root / "lib" / name)
+    shutil.copy(matrix.VICTIMS / "shapes", root / "shapes")
+    (root / "etc").mkdir()
+    (root / "etc/os-release").write_text('ID=fedora\nPRETTY_NAME="Fedora of a test"\n')
+    argv = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--root", str(root),
+            "/lib/ld-linux-x86-64.so.2", "--library-path", "/lib", "/shapes", "/truth.xml", "2"]
+    with Victim(argv[0], *argv[1:]) as victim:
+        victim.line("ready")
+        pid = int(pathlib.Path(f"/proc/{victim.pid}/task/{victim.pid}/children").read_text().split()[0])
+        truth = (root / "truth.xml").read_bytes()
+        for env in ({}, NO_DEBUG):
+            assert arenascope("-q", "-p", pid, "malloc-info", env=env).bytes == truth
+        found = arenascope_json("-q", "-p", pid, "symbols", env=NO_DEBUG)["libcs"][0]
+        assert "dnf debuginfo-install glibc" in found["advice"] and "Fedora of a test" in found["advice"]
+
+
+def test_debuginfod(tmp_path):
+    """A server on loopback; the host's debug files are out of reach in an empty root."""
+    if not shutil.which("debuginfod"):
+        pytest.skip("debuginfod is not installed")
+    with shapes(tmp_path) as victim:
+        core = gcore(victim.pid, tmp_path / "core")
+    # a server that never answers must not hold us up
+    import socket
+    silent = socket.socket()
+    silent.bind(("127.0.0.1", 0))
+    silent.listen(1)
+    env = {"DEBUGINFOD_URLS": f"http://127.0.0.1:{silent.getsockname()[1]}", "DEBUGINFOD_CACHE_PATH": str(tmp_path / "fod"),
+           "ARENASCOPE_NO_DEBUG": "local"}
+    run = arenascope("-q", "--json", "-c", core, "--debuginfod=on", "--symbols-timeout=1s", "symbols", env=env)
+    assert run.seconds < 20
+    tried = [t for t in run.json["tried"] if t["what"].startswith("http")]
+    assert tried and "no answer in 1000 ms" in tried[0]["result"], run.json["tried"]
+    silent.close()
