@@ -255,10 +255,11 @@ static struct asc_error *check_given(struct asc_modules *m, const struct asc_mod
 {
 	const char *given = asc_modules_opts(m)->libc;
 
-	if (!given || mod->file_ok || strcmp(mod->soname, "libc.so.6") != 0)
+	if (!given || strcmp(mod->soname, "libc.so.6") != 0)
 		return NULL;
 	for (size_t i = 0; i < mod->ntried; i++)
-		if (!strcmp(mod->tried[i].what, given)) {
+		if (!strcmp(mod->tried[i].what, given) &&
+		    strcmp(mod->tried[i].result, "used") != 0) {
 			struct asc_error *err =
 				asc_err(ASC_ENOSYM, "--libc=%s is not the target's libc", given);
 

@@ -56,7 +56,7 @@ def test_preloaded(library, name, tmp_path):
     if not (LIBRARIES / library).exists():
         pytest.skip(f"{library} is not installed")
     with shapes(tmp_path, env={"LD_PRELOAD": library}) as victim:
-        assert arenascope_json("-q", "-p", victim.pid, "symbols")["libc"]["allocator"] == name
+        assert arenascope("-q", "--json", "-p", victim.pid, "symbols", rc=(0, 1)).json["libc"]["allocator"] == name
         rss = arenascope("-q", "--json", "-p", victim.pid, "rss", rc=(0, 1)).json
         assert rss["ledger"]["rss_bytes"] > 0
 
@@ -84,7 +84,7 @@ def test_musl(static, tmp_path):
 def test_asan(tmp_path):
     with Victim(compiled(tmp_path, "gcc", "-fsanitize=address")) as victim:
         victim.line("ready")
-        assert arenascope_json("-q", "-p", victim.pid, "symbols")["libc"]["allocator"] == "ASan"
+        assert arenascope("-q", "--json", "-p", victim.pid, "symbols", rc=(0, 1)).json["libc"]["allocator"] == "ASan"
 
 
 def copied_libc(tmp_path, change=None):
