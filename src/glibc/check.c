@@ -207,7 +207,10 @@ struct asc_error *asc_check_arena(struct asc_model *m, size_t arena)
 	if (a->flags & ~known)
 		ASC_TRY(asc_model_find(m, "C-FLAGS", at, "flags are 0x%x", a->flags));
 	at.hard = false;
-	if (a->system_mem > a->max_system_mem)
+	/* malloc_trim with the least possible top grows brk by pad, rounded up, past the maximum */
+	if (a->system_mem > a->max_system_mem &&
+	    (arena || !m->l->systrim_minsize_quirk ||
+	     a->system_mem - a->max_system_mem > ASC_SYSTRIM_GROWTH_MAX))
 		ASC_TRY(asc_model_find(m, "C-SYSTEM-MEM", at,
 				       "system_mem %" PRIu64 " exceeds max_system_mem %" PRIu64,
 				       a->system_mem, a->max_system_mem));

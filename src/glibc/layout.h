@@ -16,6 +16,9 @@ struct asc_field {
 
 enum asc_layout_from { ASC_FROM_DWARF, ASC_FROM_TABLE, ASC_FROM_SCAN };
 
+/* By systrim's quirk system_mem may exceed its maximum: by pad rounded up, so bounded by what is plausible. */
+enum { ASC_SYSTRIM_GROWTH_MAX = 64 << 20 };
+
 struct asc_layout {
 #define S(type) uint64_t sizeof_##type;
 #define M(type, member, need) struct asc_field type##_##member;

@@ -96,7 +96,7 @@ static struct asc_error *check_header(const struct image *im)
 		return WRONG("attached_threads is %" PRIu64, v);
 	sys = field(im, l->malloc_state_system_mem);
 	max = field(im, l->malloc_state_max_system_mem);
-	if (sys > max)
+	if (sys > max && (!l->systrim_minsize_quirk || sys - max > ASC_SYSTRIM_GROWTH_MAX))
 		return WRONG("system_mem %" PRIu64 " is more than its maximum %" PRIu64, sys, max);
 	top = field(im, l->malloc_state_top);
 	if (sys && (top % l->word || !readable(im->t, top)))
