@@ -82,8 +82,8 @@ def test_completion(repl, svc):
     r.run("bins")
     for typed, want in [("are\t", "are\x07?na"), ("arenas --so\t", "--sort="), ("arenas --sort=tr\t", "=trimmable"),
                         ("bins --kind=t\t", "=tcache"), ("arena \t\t", r"0\s+1\s+2\s+3\s+4\s+5"),
-                        ("help mem\x15hel\t", "help "), ("stacks worker-5\t", "worker-5 "), ("source /etc/pass\t", "/etc/passwd"),
-                        ("set max-p\t", "max-pause"), ("bins > /etc/hostn\t", "/etc/hostname")]:
+                        ("help mem\x15hel\t", "help "), ("stacks worker-5\t", "worker-5 "), ("source /etc/pass\t", "/etc/pass\x07?wd"),
+                        ("set max-p\t", "max-pause"), ("bins > /etc/hostn\t", "/etc/hostn\x07?ame")]:
         r.p.send(typed)
         r.p.expect(want)
         r.p.send("\x15")
