@@ -323,7 +323,8 @@ static struct asc_error *map_by_entries(struct scan *s, const struct asc_map *m,
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 8) {
-			*ret_errno = n < 0 ? errno : 0;
+			/* only the vsyscall page, in the kernel's half, has no entry */
+			*ret_errno = n < 0 ? errno : m->start >> 63 ? 0 : ENODATA;
 			break;
 		}
 		for (ssize_t i = 0; i < n / 8; i++, at += page) {

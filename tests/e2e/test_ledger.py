@@ -2,6 +2,8 @@
 """The ledger against the kernel: its lines add up to Rss of the same stop, to the byte."""
 
 import contextlib
+import json
+import os
 import shutil
 import signal
 import subprocess
@@ -17,8 +19,6 @@ PAGES = ("in_use", "cached", "trimmable", "retained", "fragmented", "metadata")
 @contextlib.contextmanager
 def stopped(pid):
     """Stopped by job control, so that arenascope and this test look at the same moment."""
-    import os
-
     os.kill(pid, signal.SIGSTOP)
     wait_for(lambda: state(pid) == "T", what="the stop")
     try:
@@ -194,3 +194,24 @@ def test_map_cells_add_up(victim):
     assert resident_of(trimmed) == pages["resident_bytes"] - pages["trimmable_bytes"]
     assert sum(row["pages"] for row in doc["histogram"]) * PAGE == pages["resident_bytes"]
     v.quit()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts over the target's pagemap in a namespace of its own")
+def test_unreadable_pagemap_is_unknown_not_zero(tmp_path):
+    """Behind an empty /proc/PID/pagemap nothing is known of residency: null, "?" and an upper bound."""
+    (tmp_path / "empty").touch()
+    with Victim("mix", "--threads=3") as v:
+        def hidden(*args):
+            inner = f'mount --make-rprivate / && mount --bind {tmp_path}/empty /proc/{v.pid}/pagemap && exec "$@"'
+            return subprocess.run(["unshare", "-m", "sh", "-c", inner, "sh", os.environ["ARENASCOPE"], "-q", "-p",
+                                   str(v.pid), *args], capture_output=True, text=True, timeout=60)
+
+        done = hidden("-j", "rss")
+        assert done.returncode == 1, done.stderr
+        doc = json.loads(done.stdout)
+        assert doc["ledger"]["rss_bytes"] is None and doc["ledger"]["malloc"]["in_use_bytes"] is None
+        assert "W-PAGEMAP" in [w["code"] for w in doc["warnings"]] and doc["complete"] is False
+        for arena in json.loads(hidden("-j", "arenas").stdout)["arenas"]:
+            assert arena["resident_bytes"] is None and arena["trimmable_bytes"] is None
+        assert "RSS ?" in hidden("report").stdout
+        assert "at most" in hidden("trim", "-n").stdout
