@@ -325,8 +325,11 @@ struct asc_error *asc_choose_check(struct asc_borrow *b, const struct asc_halted
 		return asc_err(ASC_EAGAIN, "thread %d exited", t->tid);
 	err = asc_maps_parse(text.p, text.len, &maps);
 	asc_text_free(&text);
-	if (err)
-		return err;
+	if (err && err->code == ASC_EINPUT) { /* read while others map and unmap */
+		asc_error_free(err);
+		return asc_err_id(asc_err(ASC_EAGAIN, "its mappings are changing"), "E-BUSY");
+	}
+	ASC_TRY(err);
 	err = check_stack(b, &maps, t, &hi);
 	asc_maps_free(&maps);
 	ASC_TRY(err);

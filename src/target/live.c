@@ -172,16 +172,29 @@ static struct asc_error *live_read_bulk(struct asc_target *t, struct asc_iov *io
 
 /* ---- mappings, auxv, CPU ---- */
 
+/*
+ * The kernel gives the list page by page: while the target runs, a mapping that changed between two
+ * pages can stand there twice, and the list is read again.
+ */
 static struct asc_error *read_maps(struct live *l)
 {
+	enum { TRIES = 50 };
+	struct asc_error *err = NULL;
 	struct asc_maps maps;
-	int e = asc_proc_read(l->t.pid, l->tid, "maps", &l->text);
 
-	if (e == ENOENT || e == ESRCH || (!e && !l->text.len))
-		return gone(l);
-	if (e)
-		return asc_diagnose(l->t.pid, e, "read the mappings of");
-	ASC_TRY(asc_maps_parse(l->text.p, l->text.len, &maps));
+	for (int i = 0; i < TRIES; i++) {
+		int e = asc_proc_read(l->t.pid, l->tid, "maps", &l->text);
+
+		asc_error_free(err);
+		if (e == ENOENT || e == ESRCH || (!e && !l->text.len))
+			return gone(l);
+		if (e)
+			return asc_diagnose(l->t.pid, e, "read the mappings of");
+		err = asc_maps_parse(l->text.p, l->text.len, &maps);
+		if (!err || err->code != ASC_EINPUT)
+			break;
+	}
+	ASC_TRY(err);
 	asc_maps_free(&l->t.maps);
 	l->t.maps = maps;
 	return NULL;

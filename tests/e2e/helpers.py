@@ -149,6 +149,7 @@ class Victim:
             self.send(command)
         self.process.stdin.close()
         assert self.process.wait(timeout) == rc, self.lines[-5:]
+        self._reader.join(timeout)  # its last words may come after its end
 
     def close(self):
         if self.process.poll() is None:
