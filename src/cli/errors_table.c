@@ -236,6 +236,8 @@ const struct asc_error_help asc_error_helps[] = {
 	  "sudo" },
 	{ "W-RSS", 1, "the lines do not add up to the kernel's Rss",
 	  "Something moved between two readings.", 0 },
+	{ "W-SMAPS", 0, "the kernel's own Rss is unknown",
+	  "/proc/PID/smaps_rollup could not be read: nothing to compare the lines' sum with.", "sudo" },
 	{ "W-TRUNCATED", 1, "the core is cut", "What was cut off is missing from every number.",
 	  0 },
 	{ "W-WATCHDOG", 1, "the target was let go early",
