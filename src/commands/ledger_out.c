@@ -112,9 +112,10 @@ void asc_warn_ledger(struct asc_out *o, const struct asc_session *s)
 			     "the lines add up to %" PRIu64 " bytes, the kernel says %" PRIu64,
 			     l->rss, l->kernel_rss);
 	else if (!l->approximate && !l->kernel_rss_known)
-		asc_out_warn(o, "W-SMAPS",
-			     "/proc/PID/smaps_rollup could not be read: the lines are not compared with "
-			     "the kernel's Rss");
+		asc_out_warn(
+			o, "W-SMAPS",
+			"/proc/PID/smaps_rollup could not be read: the lines are not compared with "
+			"the kernel's Rss");
 }
 
 /* ---- text ---- */
