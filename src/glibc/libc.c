@@ -219,7 +219,7 @@ static struct asc_error *by_symbols(struct asc_modules *m, struct asc_target *t,
 		asc_layout_cache_put(asc_target_arch(t), lib->build_id, &lib->layout);
 		asc_layout_traits(&lib->layout, asc_target_arch(t), lib->minor);
 		asc_libc_fact(lib, "layout", "DWARF of the debug file", 0);
-		return NULL;
+		return lib->module->assumed ? asc_libc_verify(t, lib) : NULL;
 	}
 	asc_error_free(err);
 	ASC_TRY(layout_table(t, lib));
@@ -399,7 +399,7 @@ static void primary_first(struct asc_modules *m, libc_vec *v)
 	}
 }
 
-/* A core in which not even a libc's name is left. */
+/* A core in which not even a libc's name is left, or nothing but its name. */
 static struct asc_error *try_anywhere(struct asc_modules *m, struct asc_target *t, libc_vec *v)
 {
 	struct asc_libc lib = { .thread_arena_off = UINT64_MAX, .tcache_off = UINT64_MAX };
@@ -414,6 +414,15 @@ static struct asc_error *try_anywhere(struct asc_modules *m, struct asc_target *
 		return err;
 	asc_error_free(err);
 	return NULL;
+}
+
+/* No file says what shape libc has: only then a shape that memory shows contradicts nothing. */
+static bool nameless(struct asc_modules *m)
+{
+	for (size_t i = 0; i < asc_modules_count(m); i++)
+		if (may_be_libc(asc_modules_get(m, i)) && asc_module_elf(m, asc_modules_get(m, i)))
+			return false;
+	return true;
 }
 
 static struct asc_error *none(struct asc_modules *m, struct asc_target *t)
@@ -449,7 +458,7 @@ struct asc_error *asc_libc_find(struct asc_modules *m, struct asc_target *t, str
 			err = try_module(m, t, asc_modules_get(m, i), &v, &first);
 	if (!err)
 		err = try_static(m, t, &v, &first);
-	if (!err && !v.len && !first)
+	if (!err && !v.len && (!first || nameless(m)))
 		err = try_anywhere(m, t, &v);
 	if (!err && !v.len && !first)
 		first = none(m, t);

@@ -76,17 +76,6 @@ static bool is_libc(const struct asc_module *mod)
 	return !mod->soname[0] && (!strcmp(base, "libc.so.6") || !strncmp(base, "libc-2.", 7));
 }
 
-/* Where the first segment of a file begins: what is mapped at mod->start. */
-static bool first_load(const struct asc_elf *e, uint64_t *ret)
-{
-	for (size_t i = 0; i < e->nph; i++)
-		if (e->ph[i].p_type == PT_LOAD) {
-			*ret = asc_align_down(e->ph[i].p_vaddr, 4096);
-			return true;
-		}
-	return false;
-}
-
 static void use_embedded(struct asc_module *mod)
 {
 	mod->debug_ok = true;
@@ -100,7 +89,6 @@ static bool use_file(struct asc_modules *m, struct asc_module *mod, const char *
 {
 	ASC_AUTO(asc_elf_closep) struct asc_elf *e = NULL;
 	struct asc_modpriv *p = mod->priv;
-	uint64_t vaddr;
 
 	if (!open_tried(mod, path, &e))
 		return false;
@@ -117,14 +105,16 @@ static bool use_file(struct asc_modules *m, struct asc_module *mod, const char *
 		asc_tried_add(mod, path, "the target's build-id is not known: not used");
 		return false;
 	}
-	if (!p->have_header && first_load(e, &vaddr))
-		mod->bias = mod->start - vaddr;
+	if (!p->have_header)
+		asc_module_shape_from(m, mod, e);
 	asc_tried_add(mod, path, "used");
 	mod->file_ok = true;
 	mod->file_from = from;
 	mod->file_path = e->path;
-	if (!mod->build_id[0] && sure)
+	if (!mod->build_id[0] && sure) {
 		memcpy(mod->build_id, e->build_id, sizeof(mod->build_id));
+		mod->assumed = true;
+	}
 	p->file = asc_take(e);
 	if (has_debug(p->file, true))
 		use_embedded(mod);

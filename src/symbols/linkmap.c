@@ -64,7 +64,7 @@ static asc_addr find_r_debug(struct asc_modules *m)
 	}
 	for (size_t i = 0; i < m->n && !addr; i++)
 		addr = dt_debug(m, &m->v[i]);
-	return addr;
+	return addr ? addr : asc_r_debug_scan(m);
 }
 
 static bool word(struct asc_modules *m, asc_addr addr, unsigned n, uint64_t *ret)

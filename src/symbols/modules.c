@@ -205,8 +205,8 @@ static char *find_soname(struct asc_target *t, const struct shape *s)
 	return name;
 }
 
-static struct asc_error *module_add(struct asc_modules *m, size_t *cap, const struct asc_map *map,
-				    asc_addr end, struct asc_module **ret)
+struct asc_error *asc_module_add(struct asc_modules *m, size_t *cap, const struct asc_map *map,
+				 asc_addr end, struct asc_module **ret)
 {
 	struct asc_modpriv *p;
 	void *v = m->v;
@@ -255,7 +255,7 @@ static struct asc_error *add_headless(struct asc_modules *m, size_t *cap, size_t
 	}
 	if (!exec)
 		return NULL;
-	ASC_TRY(module_add(m, cap, map, end, &mod));
+	ASC_TRY(asc_module_add(m, cap, map, end, &mod));
 	mod->bias =
 		map->start; /* true of everything but a fixed-address executable; see debugfile.c */
 	return NULL;
@@ -284,7 +284,7 @@ static struct asc_error *try_map(struct asc_modules *m, size_t *cap, size_t i)
 	shape_of(m->t, &h, buf + h.phoff, map->start, &s);
 	if (!s.ok || !is_loaded(m->t, &s))
 		return NULL;
-	ASC_TRY(module_add(m, cap, map, s.end, &mod));
+	ASC_TRY(asc_module_add(m, cap, map, s.end, &mod));
 	p = mod->priv;
 	p->have_header = true;
 	mod->bias = s.bias;
@@ -327,7 +327,7 @@ static struct asc_error *scan_maps(struct asc_modules *m)
 	return NULL;
 }
 
-static void find_exe(struct asc_modules *m)
+static struct asc_error *find_exe(struct asc_modules *m)
 {
 	struct asc_module *mod = NULL;
 	uint64_t v;
@@ -335,6 +335,7 @@ static void find_exe(struct asc_modules *m)
 	/* the kernel's auxv names ld.so when that was started as the program: the link map knows
 	 * better */
 	asc_linkmap_read(m);
+	ASC_TRY(asc_linkmap_modules(m));
 	for (size_t i = 0; i < m->links.len && !mod; i++)
 		if (!m->links.data[i].space)
 			mod = asc_modules_at(m, m->links.data[i].l_ld);
@@ -344,6 +345,13 @@ static void find_exe(struct asc_modules *m)
 		mod = asc_modules_at(m, v);
 	if (mod)
 		mod->is_exe = true;
+	/* the file says what the headers would: lookups by address need it now */
+	if (mod && m->exe && !asc_modpriv(mod)->have_header) {
+		asc_module_find_file(m, mod);
+		if (!mod->path[0])
+			mod->path = m->exe;
+	}
+	return NULL;
 }
 
 static struct asc_error *copy(const char *s, char **ret)
@@ -391,7 +399,7 @@ struct asc_error *asc_modules_open(struct asc_target *t, const struct asc_symbol
 	for_tests(&m->opts);
 #endif
 	ASC_TRY(scan_maps(m));
-	find_exe(m);
+	ASC_TRY(find_exe(m));
 	*ret = asc_take(m);
 	return NULL;
 }

@@ -41,6 +41,7 @@ struct asc_module {
 	asc_addr start, end; /* mapped extent */
 	asc_addr bias;	     /* add to an ELF address of the file to get a target address */
 	bool is_exe, is_vdso, deleted;
+	bool assumed;	     /* its build-id is that of the file the user named: the image's is not known */
 	bool file_ok;	     /* an ELF file with the same build-id was opened */
 	bool debug_ok;	     /* a debug file (or .debug_info/.symtab in the file itself) was opened */
 	const char *file_path, *debug_path; /* the host paths used, or NULL */

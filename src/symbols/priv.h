@@ -27,6 +27,7 @@ struct asc_modpriv {
 	struct asc_elf *file, *debug; /* file: the verified file, or the image from memory */
 	bool tried_file, tried_debug;
 	bool have_header;   /* an ELF header is readable at start */
+	bool bias_known;    /* without one: the dynamic linker said it */
 	asc_addr phdr_end;  /* highest mapped address by the program headers */
 	uint64_t dyn_vaddr; /* PT_DYNAMIC, without bias */
 	uint64_t dyn_size;
@@ -90,6 +91,17 @@ void asc_fod_close(struct asc_modules *m);
 
 /* linkmap.c */
 void asc_linkmap_read(struct asc_modules *m);
+/* linkscan.c: r_debug in a core's writable memory; 0: not found */
+asc_addr asc_r_debug_scan(struct asc_modules *m);
+/* Modules that only the dynamic linker's list knows. */
+ASC_MUST struct asc_error *asc_linkmap_modules(struct asc_modules *m);
+/* What the headers in memory could not say: from the file that the user named. */
+void asc_module_shape_from(struct asc_modules *m, struct asc_module *mod, const struct asc_elf *e);
+
+/* modules.c: @p map is where it begins; the array may move */
+ASC_MUST struct asc_error *asc_module_add(struct asc_modules *m, size_t *cap,
+					  const struct asc_map *map, asc_addr end,
+					  struct asc_module **ret);
 
 /* symtab.c */
 void asc_symtabs_load(struct asc_modules *m, struct asc_module *mod);
