@@ -227,6 +227,17 @@ static Dwarf_CFI *cfi_at(struct asc_unwinder *u, asc_addr pc, asc_addr *ret_bias
 	return um->cfi;
 }
 
+/* A return address with a pointer authentication code in its upper bits: the code cut off. */
+static asc_addr unsigned_pc(struct asc_unwinder *u, const struct cpu *cpu, asc_addr pc)
+{
+	asc_addr plain = pc & ((UINT64_C(1) << 48) - 1);
+
+	return cpu == &aarch64 && plain != pc && !asc_unwind_is_code(u, pc) &&
+			       asc_unwind_is_code(u, plain)
+		       ? plain
+		       : pc;
+}
+
 /* The caller's registers by the rules for @p lookup. */
 static enum step apply(struct asc_unwinder *u, const struct cpu *cpu, Dwarf_Frame *frame,
 		       const struct regs *r, struct regs *ret)
@@ -260,14 +271,18 @@ static enum step apply(struct asc_unwinder *u, const struct cpu *cpu, Dwarf_Fram
 		ret->v[i] = v;
 		ret->known[i] = true;
 	}
-	/* no rule for the stack pointer means that the CFA is its value in the caller */
-	if (!dwarf_frame_register(frame, cpu->sp, mem, &ops, &n) && !n) {
+	/*
+	 * No rule for the stack pointer means that the CFA is its value in the caller. On aarch64
+	 * it always is: libdw takes "this return address is signed" for SPARC's register windows.
+	 */
+	if (cpu == &aarch64 ||
+	    (!dwarf_frame_register(frame, cpu->sp, mem, &ops, &n) && !n)) {
 		ret->v[cpu->sp] = e.cfa;
 		ret->known[cpu->sp] = true;
 	}
 	if (!ret->known[ra])
 		return STEP_END;
-	ret->pc = ret->v[ra];
+	ret->pc = unsigned_pc(u, cpu, ret->v[ra]);
 	return STEP_OK;
 }
 
@@ -292,7 +307,10 @@ static enum step by_frame_pointer(struct asc_unwinder *u, const struct cpu *cpu,
 	uint64_t fp = r->v[cpu->fp], next, pc;
 
 	if (!r->known[cpu->fp] || fp < r->v[cpu->sp] || !read_word(u, cpu, fp, &next) ||
-	    !read_word(u, cpu, fp + cpu->word, &pc) || !asc_unwind_is_code(u, pc))
+	    !read_word(u, cpu, fp + cpu->word, &pc))
+		return STEP_BAD;
+	pc = unsigned_pc(u, cpu, pc);
+	if (!asc_unwind_is_code(u, pc))
 		return STEP_BAD;
 	*ret = *r;
 	ret->v[cpu->fp] = next;
