@@ -51,7 +51,8 @@ static asc_addr find_in(struct asc_modules *m, asc_addr start, const uint8_t *p,
 
 	for (size_t i = 0; i + 5 * w <= len; i += w) {
 		uint64_t version = asc_uint_at(m->t, p + i, 4);
-		asc_addr list = asc_word_at(m->t, p + i + w), brk = asc_word_at(m->t, p + i + 2 * w);
+		asc_addr list = asc_word_at(m->t, p + i + w),
+			 brk = asc_word_at(m->t, p + i + 2 * w);
 
 		if (!version || version > 2 || (w == 8 && asc_uint_at(m->t, p + i + 4, 4)) ||
 		    asc_uint_at(m->t, p + i + 3 * w, 4) || !list || !brk)
