@@ -84,9 +84,9 @@ struct asc_error *asc_option_set(struct asc_cli *c, int key, const char *value)
 		return NULL;
 	case KEY_DEBUGINFOD:
 		ASC_TRY(choice(key, value, &n));
-		so->symbols.debuginfod = (const enum asc_debuginfod[]){
-			ASC_DEBUGINFOD_ASK, ASC_DEBUGINFOD_ON, ASC_DEBUGINFOD_OFF
-		}[n];
+		so->symbols.debuginfod = (const enum asc_debuginfod[]){ ASC_DEBUGINFOD_ASK,
+									ASC_DEBUGINFOD_ON,
+									ASC_DEBUGINFOD_OFF }[n];
 		return NULL;
 	case KEY_SYMBOLS_TIMEOUT:
 		ASC_TRY(take_ms(key, value, &ms));

@@ -94,7 +94,7 @@ void asc_put_fixes(struct asc_out *o, const struct asc_advice *a)
 {
 	if (asc_out_is_text(o)) {
 		if (a->nfixes)
-			asc_out_text(o, "For good (at the next start)");
+			asc_out_title(o, "For good (at the next start)");
 		for (size_t i = 0; i < a->nfixes; i++)
 			fix_text(o, &a->fixes[i]);
 		return;

@@ -19,7 +19,7 @@ static struct asc_error *run(struct asc_session *s, const struct asc_args *args,
 	asc_out_begin(o, "advise");
 	asc_put_verdict(o, advice, s->ledger->rss);
 	if (advice->nitems)
-		asc_out_text(o, "Because");
+		asc_out_title(o, "Because");
 	asc_put_findings(o, advice, 0);
 	asc_put_fixes(o, advice);
 	asc_warn_ledger(o, s);

@@ -291,7 +291,7 @@ void asc_put_arenas(const struct asc_session *s, struct asc_out *o,
 	size_t n = collect(s, opts, lines);
 	if (opts->sort && strcmp(opts->sort, "index"))
 		asc_sort(lines, n, sizeof(*lines), by_key);
-	if (asc_out_is_text(o))
+	if (asc_out_opts(o)->format == ASC_TEXT) /* a page has room for all */
 		n = asc_min(n, opts->text_rows);
 	if (n || !asc_out_is_text(o)) {
 		asc_out_table(o, "arenas", NULL, "arena", cols, ASC_ARRAY_SIZE(cols));

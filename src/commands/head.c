@@ -26,7 +26,7 @@ enum said {
 /* JSON has every warning in every document; people read it once. */
 #define WARN(s, o, bit, ...)                                                                       \
 	do {                                                                                       \
-		if (!asc_out_is_text(o) || !((s)->said & (bit)))                                   \
+		if (asc_out_opts(o)->format != ASC_TEXT || !((s)->said & (bit)))                                   \
 			asc_out_warn(o, __VA_ARGS__);                                              \
 		(s)->said |= (bit);                                                                \
 	} while (0)
@@ -262,6 +262,8 @@ struct asc_error *asc_session_run(struct asc_session *s, const struct asc_cmd *c
 				  const struct asc_args *args, struct asc_out *o,
 				  bool *ret_complete)
 {
+	if (asc_out_opts(o)->format == ASC_OPENMETRICS && cmd->flags & (ASC_CMD_STREAM | ASC_CMD_RAW))
+		return asc_usage(cmd, "has no metrics: --format=json, jsonl or csv");
 	ASC_TRY(asc_session_need(s, cmd->needs));
 	s->command = cmd->name;
 	s->headline = cmd->flags & ASC_CMD_HEADLINE_ALWAYS ||

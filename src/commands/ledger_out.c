@@ -120,27 +120,6 @@ void asc_warn_ledger(struct asc_out *o, const struct asc_session *s)
 
 /* ---- text ---- */
 
-void asc_put_bar(struct asc_out *o, const char *label, uint64_t bytes, uint64_t of, bool known,
-		 enum asc_color color)
-{
-	const struct asc_out_opts *opts = asc_out_opts(o);
-	/* room for the label, the number and the percentage */
-	const unsigned text = 46, most = opts->width ? opts->width : 80;
-	unsigned cells = most > text + 8 ? (most - text < 50 ? most - text : 50) : 8;
-	char buf[32], bar[256] = "";
-	double share = of ? (double)bytes / (double)of : 0;
-
-	if (!known) {
-		asc_out_text(o, "  %-28s %10s", label, "?");
-		return;
-	}
-	asc_fmt_bar(bar, sizeof(bar), share, cells, opts->ascii);
-	asc_out_text(o, "  %-28s %10s %3.0f%%%s%s%s%s", label,
-		     asc_fmt_bytes(buf, bytes, opts->exact_bytes), share * 100, *bar ? "  " : "",
-		     asc_out_color(o, color), bar,
-		     *asc_out_color(o, color) ? asc_out_color(o, ASC_C_NONE) : "");
-}
-
 void asc_put_bars(struct asc_out *o, const struct asc_session *s)
 {
 	const struct asc_ledger *l = s->ledger;
@@ -173,7 +152,8 @@ void asc_put_bars(struct asc_out *o, const struct asc_session *s)
 			     l->approximate ? " (about: a core)" : "", l->swap ? "   swap " : "",
 			     l->swap ? asc_fmt_bytes(swap, l->swap, exact) : "");
 	for (size_t i = 0; i < ASC_ARRAY_SIZE(lines); i++)
-		asc_put_bar(o, lines[i].label, lines[i].bytes, l->rss, l->known, lines[i].color);
+		asc_out_bar(o, lines[i].label, ASC_V_BYTES_IF(l->known, lines[i].bytes),
+			    l->rss ? (double)lines[i].bytes / (double)l->rss : 0, lines[i].color);
 }
 
 /* The next line of @p text that fits @p room, cut at a blank. @return its length */

@@ -12,9 +12,6 @@ void asc_put_ledger(struct asc_out *o, const struct asc_session *s);
 /* The nine fields of struct asc_pages into the current object; null when unknown. */
 void asc_put_pages(struct asc_out *o, const struct asc_pages *p);
 
-/* One line with a bar; @p color goes with the bar. */
-void asc_put_bar(struct asc_out *o, const char *label, uint64_t bytes, uint64_t of, bool known,
-		 enum asc_color color);
 /* The lines of the RSS ledger as text: a headline, and bars. */
 void asc_put_bars(struct asc_out *o, const struct asc_session *s);
 /* What is not complete about it: to "warnings", and exit 1. */

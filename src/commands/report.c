@@ -75,12 +75,12 @@ static struct asc_error *arena_head(struct asc_out *o, const struct asc_session 
 
 	if (!heap)
 		return NULL;
-	asc_out_text(o, heap->narenas > 1 ? "Arenas" : "Arena");
+	asc_out_title(o, heap->narenas > 1 ? "Arenas" : "Arena");
 	if (narrow)
 		ASC_TRY(narrow_table(o, s));
 	else
 		asc_put_arenas(s, o, &opts);
-	if (heap->narenas > ARENAS_SHOWN)
+	if (asc_out_opts(o)->format == ASC_TEXT && heap->narenas > ARENAS_SHOWN)
 		asc_out_text(o, "  and %zu more: arenas", heap->narenas - ARENAS_SHOWN);
 	return NULL;
 }
@@ -104,8 +104,8 @@ static struct asc_error *run(struct asc_session *s, const struct asc_args *args,
 	if (!asc_out_is_text(o))
 		asc_put_verdict(o, advice, s->ledger->rss);
 	if (advice->nitems)
-		asc_out_text(o, "Findings");
-	asc_put_findings(o, advice, FINDINGS_SHOWN);
+		asc_out_title(o, "Findings");
+	asc_put_findings(o, advice, asc_out_opts(o)->format == ASC_TEXT ? FINDINGS_SHOWN : 0);
 	asc_warn_ledger(o, s);
 	return NULL;
 }

@@ -141,7 +141,7 @@ static void put_unknown(struct asc_out *o, const struct asc_session *s)
 
 	if (!asc_out_is_text(o) || l->unknown_anonymous < 1 << 20)
 		return;
-	asc_out_text(o, "Largest unknown anonymous mappings (all: rss --maps)");
+	asc_out_title(o, "Largest unknown anonymous mappings (all: rss --maps)");
 	for (unsigned k = 0; k < MOST; k++) {
 		const struct asc_map_use *best = NULL;
 

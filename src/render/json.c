@@ -455,7 +455,8 @@ static void row(struct asc_out *o, const struct asc_value *v)
 
 	if (!p->rows)
 		return;
-	if (json_object_array_length(p->rows) >= ROWS_IN_MEMORY)
+	/* metrics need the whole tree, and are never asked for long lists */
+	if (o->opts.format == ASC_JSON && json_object_array_length(p->rows) >= ROWS_IN_MEMORY)
 		spill_rows(o);
 	p->row = make_row(o, v, NULL);
 	if (p->row)
@@ -486,23 +487,38 @@ static void table_end(struct asc_out *o)
 	p->rows = p->row = NULL;
 }
 
+/* The tree once more, written as metrics. */
+static void m_end(struct asc_out *o, bool complete)
+{
+	struct json *p = priv(o);
+
+	if (p->root && !o->err)
+		asc_openmetrics_write(o, p->root, complete);
+	drop(o);
+}
+
+/* clang-format off */
+#define TREE                                                                                       \
+	.create = create, .destroy = destroy, .begin = begin, .cancel = drop, .object = object,    \
+	.object_end = pop, .list = list, .list_end = pop, .item = item, .field = field,            \
+	.json = json, .row_extra = row_extra
+/* clang-format on */
+
 const struct asc_format_ops asc_json_ops = {
-	.create = create,
-	.destroy = destroy,
-	.begin = begin,
+	TREE,
 	.head_end = head_end,
 	.end = end,
-	.cancel = drop,
-	.object = object,
-	.object_end = pop,
-	.list = list,
-	.list_end = pop,
-	.item = item,
-	.field = field,
-	.json = json,
 	.table = table,
 	.row = row,
-	.row_extra = row_extra,
+	.table_end = table_end,
+};
+
+const struct asc_format_ops asc_openmetrics_ops = {
+	TREE,
+	.head_end = head_end,
+	.end = m_end,
+	.table = table,
+	.row = row,
 	.table_end = table_end,
 };
 
@@ -595,21 +611,10 @@ static void l_table_end(struct asc_out *o)
 }
 
 const struct asc_format_ops asc_jsonl_ops = {
-	.create = create,
-	.destroy = destroy,
-	.begin = begin,
+	TREE,
 	.head_end = l_head_end,
 	.end = l_end,
-	.cancel = drop,
-	.object = object,
-	.object_end = pop,
-	.list = list,
-	.list_end = pop,
-	.item = item,
-	.field = field,
-	.json = json,
 	.table = l_table,
 	.row = l_row,
-	.row_extra = row_extra,
 	.table_end = l_table_end,
 };

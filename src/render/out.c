@@ -20,6 +20,8 @@ static const struct asc_format_ops *const formats[] = {
 	[ASC_JSON] = &asc_json_ops,
 	[ASC_JSONL] = &asc_jsonl_ops,
 	[ASC_CSV] = &asc_csv_ops,
+	[ASC_HTML] = &asc_html_ops,
+	[ASC_OPENMETRICS] = &asc_openmetrics_ops,
 };
 
 void asc_out_fail(struct asc_out *o, struct asc_error *err)
@@ -37,14 +39,8 @@ void asc_out_nomem(struct asc_out *o)
 
 struct asc_error *asc_out_new(FILE *f, const struct asc_out_opts *opts, struct asc_out **ret)
 {
-	if (opts->format >= ASC_ARRAY_SIZE(formats) || !formats[opts->format])
-		return asc_err_try(asc_err_id(asc_err(ASC_EUNSUPPORTED,
-						      "this version does not write %s",
-						      opts->format == ASC_HTML ? "html"
-									       : "openmetrics"),
-					      "E-UNSUPPORTED"),
-				   "text, json, jsonl or csv");
-
+	if (opts->format >= ASC_ARRAY_SIZE(formats))
+		return asc_err(ASC_EBUG, "output format %d", (int)opts->format);
 	struct asc_out *o = calloc(1, sizeof(*o));
 	if (!o)
 		return asc_err(ASC_ENOMEM, "out of memory for the output");
@@ -82,7 +78,7 @@ const struct asc_out_opts *asc_out_opts(const struct asc_out *o)
 
 bool asc_out_is_text(const struct asc_out *o)
 {
-	return o->opts.format == ASC_TEXT;
+	return o->opts.format == ASC_TEXT || o->opts.format == ASC_HTML;
 }
 
 void asc_out_begin(struct asc_out *o, const char *command)
@@ -221,6 +217,21 @@ void asc_out_text(struct asc_out *o, const char *fmt, ...)
 	free(line);
 }
 
+void asc_out_title(struct asc_out *o, const char *title)
+{
+	need_head(o);
+	if (o->ops->title)
+		o->ops->title(o, title);
+}
+
+void asc_out_bar(struct asc_out *o, const char *label, struct asc_value v, double share,
+		 enum asc_color c)
+{
+	need_head(o);
+	if (o->ops->bar)
+		o->ops->bar(o, label, v, share, c);
+}
+
 void asc_out_warn(struct asc_out *o, const char *code, const char *fmt, ...)
 {
 	struct asc_warning w = { 0 };
@@ -253,7 +264,7 @@ void asc_out_warn(struct asc_out *o, const char *code, const char *fmt, ...)
 		return;
 	}
 	o->warnings[o->nwarnings++] = w;
-	if (asc_out_is_text(o)) {
+	if (o->opts.format == ASC_TEXT) {
 		char *e = asc_harmless(w.message);
 		fflush(o->f);
 		fprintf(stderr, "arenascope: warning: %s   [%s]\n", e ? e : "?", code);
@@ -286,7 +297,8 @@ const char *asc_out_color(const struct asc_out *o, enum asc_color c)
 		[ASC_C_BAD] = "\033[1;31m",
 	};
 
-	if (!o->opts.color || !asc_out_is_text(o))
+	/* a page has colours always: its text passes through them as classes */
+	if (o->opts.format != ASC_HTML && (!o->opts.color || o->opts.format != ASC_TEXT))
 		return "";
 	return codes[c];
 }

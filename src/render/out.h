@@ -24,7 +24,11 @@ struct asc_format_ops {
 	void (*row)(struct asc_out *o, const struct asc_value *v);
 	void (*row_extra)(struct asc_out *o, const char *key, struct json_object *j); /* ditto */
 	void (*table_end)(struct asc_out *o);
-	void (*text)(struct asc_out *o, const char *line); /* NULL op: not in this format */
+	/* NULL ops: not in this format */
+	void (*text)(struct asc_out *o, const char *line);
+	void (*title)(struct asc_out *o, const char *line);
+	void (*bar)(struct asc_out *o, const char *label, struct asc_value v, double share,
+		    enum asc_color c);
 };
 
 struct asc_warning {
@@ -45,7 +49,8 @@ struct asc_out {
 	void *priv;
 };
 
-extern const struct asc_format_ops asc_text_ops, asc_json_ops, asc_jsonl_ops, asc_csv_ops;
+extern const struct asc_format_ops asc_text_ops, asc_json_ops, asc_jsonl_ops, asc_csv_ops,
+	asc_html_ops, asc_openmetrics_ops;
 
 /* Keep @p err (consumed; NULL is fine) if it is the first one. */
 void asc_out_fail(struct asc_out *o, struct asc_error *err);
@@ -55,6 +60,8 @@ void asc_out_nomem(struct asc_out *o);
 struct json_object *asc_json_value(struct asc_out *o, struct asc_value v);
 /* Write a tree; deep ones on one line. */
 void asc_json_write(FILE *f, struct json_object *j, bool pretty);
+/* The document as metrics, up to their end mark. */
+void asc_openmetrics_write(struct asc_out *o, struct json_object *root, bool complete);
 /* Next code point of UTF-8 text. @return bytes, 0: not valid */
 size_t asc_utf8_next(const char *s, size_t len, uint32_t *ret);
 

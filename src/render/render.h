@@ -77,6 +77,7 @@ ASC_MUST struct asc_error *asc_out_new(FILE *f, const struct asc_out_opts *opts,
 				       struct asc_out **ret);
 void asc_out_free(struct asc_out *o);
 const struct asc_out_opts *asc_out_opts(const struct asc_out *o);
+/* For people: text or a page of HTML, which shows the same. */
 bool asc_out_is_text(const struct asc_out *o);
 
 /*
@@ -128,13 +129,18 @@ void asc_out_table_end(struct asc_out *o);
 /* ---- people ---- */
 /* A line of text; nothing in other formats. Foreign strings in it must be escaped by asc_escape(). */
 void asc_out_text(struct asc_out *o, const char *fmt, ...) ASC_PRINTF(2, 3);
+enum asc_color { ASC_C_NONE, ASC_C_BOLD, ASC_C_DIM, ASC_C_LIVE, ASC_C_TRIM, ASC_C_RETAINED, ASC_C_FRAG, ASC_C_CACHED, ASC_C_BAD };
+/* Heads what follows; nothing for machines. */
+void asc_out_title(struct asc_out *o, const char *title);
+/* A line with its bytes, their share of a whole (0..1) and a bar of it; nothing for machines. */
+void asc_out_bar(struct asc_out *o, const char *label, struct asc_value v, double share,
+		 enum asc_color c);
 /* Goes to JSON "warnings" and, in text, to stderr. Code: "W-PAGEMAP" ... */
 void asc_out_warn(struct asc_out *o, const char *code, const char *fmt, ...) ASC_PRINTF(3, 4);
 /* The command's data is not all there: exit 1 and "complete": false. */
 void asc_out_partial(struct asc_out *o);
 bool asc_out_is_partial(const struct asc_out *o);
 
-enum asc_color { ASC_C_NONE, ASC_C_BOLD, ASC_C_DIM, ASC_C_LIVE, ASC_C_TRIM, ASC_C_RETAINED, ASC_C_FRAG, ASC_C_CACHED, ASC_C_BAD };
 /* Nothing more will arrive (closed pipe, full disk): long loops may stop. */
 bool asc_out_broken(const struct asc_out *o);
 /* Escape sequences, or "" without colour. */

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cleanup.h"
 #include "base/num.h"
 #include "render/out.h"
 
@@ -127,22 +128,26 @@ static void item(struct asc_out *o, struct asc_value v)
 
 /* ---- groups ---- */
 
-static void group(struct asc_out *o, const char *key, const char *title)
+static void title(struct asc_out *o, const char *line)
+{
+	flush_fields(o);
+	put_indent(o);
+	fprintf(o->f, "%s%s%s\n", asc_out_color(o, ASC_C_BOLD), line, asc_out_color(o, ASC_C_NONE));
+}
+
+static void group(struct asc_out *o, const char *key, const char *heading)
 {
 	struct text *p = priv(o);
 
 	(void)key;
 	if (p->depth >= DEPTH_MAX)
 		return;
-	p->titled[p->depth++] = title != NULL;
+	p->titled[p->depth++] = heading != NULL;
 	/* without a title it is a matter of JSON: fields go on being aligned across it */
-	if (!title)
+	if (!heading)
 		return;
-	flush_fields(o);
-	char *e = asc_escape(title);
-	put_indent(o);
-	fprintf(o->f, "%s%s%s\n", asc_out_color(o, ASC_C_BOLD), e ? e : "?",
-		asc_out_color(o, ASC_C_NONE));
+	char *e = asc_escape(heading);
+	title(o, e ? e : "?");
 	free(e);
 	p->indent++;
 }
@@ -163,6 +168,27 @@ static void text(struct asc_out *o, const char *line)
 	if (*line)
 		put_indent(o);
 	fprintf(o->f, "%s\n", line);
+}
+
+static void bar(struct asc_out *o, const char *label, struct asc_value v, double share,
+		enum asc_color c)
+{
+	/* room for the label, the number and the percentage */
+	const unsigned taken = 46, most = o->opts.width ? o->opts.width : 80;
+	unsigned cells = most > taken + 8 ? (most - taken < 50 ? most - taken : 50) : 8;
+	const char *on = asc_out_color(o, c);
+	char blocks[256] = "";
+	ASC_AUTO(asc_freep) char *bytes = asc_fmt_value(v, &o->opts, false);
+
+	flush_fields(o);
+	put_indent(o);
+	fprintf(o->f, "  %-28s %10s", label, bytes ? bytes : "?");
+	if (v.type == ASC_T_BYTES) {
+		asc_fmt_bar(blocks, sizeof(blocks), share, cells, o->opts.ascii);
+		fprintf(o->f, " %3.0f%%%s%s%s%s", share * 100, *blocks ? "  " : "", on, blocks,
+			*on ? asc_out_color(o, ASC_C_NONE) : "");
+	}
+	putc('\n', o->f);
 }
 
 /* ---- tables ---- */
@@ -227,7 +253,7 @@ static void end_batch(struct asc_out *o)
 	p->batches++;
 }
 
-static void table(struct asc_out *o, const char *key, const char *title, const char *record,
+static void table(struct asc_out *o, const char *key, const char *heading, const char *record,
 		  const struct asc_col *cols, size_t ncols)
 {
 	struct text *p = priv(o);
@@ -235,11 +261,8 @@ static void table(struct asc_out *o, const char *key, const char *title, const c
 	(void)key;
 	(void)record;
 	flush_fields(o);
-	if (title) {
-		put_indent(o);
-		fprintf(o->f, "%s%s%s\n", asc_out_color(o, ASC_C_BOLD), title,
-			asc_out_color(o, ASC_C_NONE));
-	}
+	if (heading)
+		title(o, heading);
 	memset(p->width, 0, sizeof(p->width));
 	p->cols = cols;
 	p->ncols = asc_min(ncols, COLS_MAX);
@@ -326,4 +349,6 @@ const struct asc_format_ops asc_text_ops = {
 	.row = row,
 	.table_end = table_end,
 	.text = text,
+	.title = title,
+	.bar = bar,
 };

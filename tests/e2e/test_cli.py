@@ -87,7 +87,7 @@ def test_errors_have_the_shape_of_the_manual():
 
 
 def test_what_this_version_lacks_is_said(svc):
-    for more in (["-f", "html"], ["-f", "openmetrics"], ["--capture=fork"], ["--capture=optimistic"]):
+    for more in (["--capture=fork"], ["--capture=optimistic"]):
         assert "this version" in arenascope("-p", svc.pid, *more, "arenas", rc=69).err
 
 
