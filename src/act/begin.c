@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * The two ways to get hold of T. With everything stopped any thread will do once all arena mutexes
- * are 0. A thread that sleeps in a call that malloc never makes holds none of them: it alone needs
- * to be stopped, and what the others do does not matter.
+ * are 0: it holds none, and that stays so while the others run on. A thread that sleeps in a call
+ * that malloc never makes holds none either: it alone needs to be stopped.
  */
 #include "act/inject.h"
 
@@ -57,15 +57,19 @@ struct asc_error *asc_begin_all(struct asc_borrow *b)
 	for (;;) {
 		asc_addr busy = 0;
 		pid_t inside = 0;
+		bool thorough = b->thorough;
 
 		err = try_all(b, &busy, &inside);
 		if (!err)
 			return NULL;
 		asc_halt_release(&b->halt, 0);
-		if (err->code != ASC_EAGAIN || asc_act_now() > deadline ||
+		if (err->code != ASC_EAGAIN ||
+		    (asc_act_now() > deadline && b->thorough == thorough) ||
 		    atomic_load(&op->sh->cancel) || !asc_target_alive(op->c->live))
 			return err;
 		asc_error_free(err);
+		if (b->thorough != thorough)
+			continue;
 		op->sh->result.retries = ++b->tries;
 		atomic_store(&op->sh->stage, ASC_STAGE_WAITING);
 		nap();

@@ -29,6 +29,8 @@ enum {
 	PF_IO_WORKER = 0x10,
 	PF_USER_WORKER = 0x4000,
 	TRIES = 64,
+	FEW = 4,
+	MAPS_TRIES = 8,
 	PTHREAD_BYTES = 4096, /* of struct pthread that are searched */
 	STACK_MAX = 64 << 20,
 	STACK_STEP = 64 << 10,
@@ -105,7 +107,7 @@ static struct asc_error *check_status(struct asc_borrow *b, const struct asc_hal
 	pid_t tid = t->tid;
 	struct asc_text text = { 0 };
 	struct asc_proc_stat st;
-	uint64_t caught = 0, ignored = 0, pending = 0, shared = 0, mode = 0;
+	uint64_t caught = 0, ignored = 0, pending = 0, shared = 0, mode = 0, blocked = 0;
 	const char *ns;
 	bool shadow;
 
@@ -119,6 +121,7 @@ static struct asc_error *check_status(struct asc_borrow *b, const struct asc_hal
 	asc_proc_status_hex(text.p, "SigPnd", &pending);
 	asc_proc_status_hex(text.p, "ShdPnd", &shared);
 	asc_proc_status_dec(text.p, "Seccomp", &mode);
+	asc_proc_status_hex(text.p, "SigBlk", &blocked);
 	shadow = feature(text.p, "shstk");
 	/* the last number is the one that the target itself knows it by */
 	ns = asc_proc_status_value(text.p, "NSpid");
@@ -134,7 +137,7 @@ static struct asc_error *check_status(struct asc_borrow *b, const struct asc_hal
 		return no("it belongs to the kernel (io_uring)");
 	if (shadow)
 		return no("it has a shadow stack");
-	b->sig = marker(caught, ignored, t->mask, pending | shared);
+	b->sig = marker(caught, ignored, blocked, pending | shared);
 	if (!b->sig)
 		return no(
 			"the program handles or waits for every signal that could mark the end of "
@@ -299,9 +302,28 @@ static bool asleep(const struct user_regs_struct *r)
 	return (int64_t)r->orig_rax >= 0 && (int64_t)r->rax < 0;
 }
 
+/* Others map and unmap meanwhile: a list that is torn is read again. */
+static struct asc_error *read_maps(const struct asc_borrow *b, pid_t tid, struct asc_maps *ret)
+{
+	for (int i = 0; i < MAPS_TRIES; i++) {
+		struct asc_text text = { 0 };
+		struct asc_error *err;
+
+		if (asc_proc_read(b->op->pid, tid, "maps", &text)) {
+			asc_text_free(&text);
+			return asc_err(ASC_EAGAIN, "thread %d exited", tid);
+		}
+		err = asc_maps_parse(text.p, text.len, ret);
+		asc_text_free(&text);
+		if (!err || err->code != ASC_EINPUT)
+			return err;
+		asc_error_free(err);
+	}
+	return asc_err_id(asc_err(ASC_EAGAIN, "its mappings are changing"), "E-BUSY");
+}
+
 struct asc_error *asc_choose_check(struct asc_borrow *b, const struct asc_halted *t)
 {
-	struct asc_text text = { 0 };
 	struct asc_maps maps = { 0 };
 	struct asc_error *err;
 	asc_addr hi = 0;
@@ -321,15 +343,7 @@ struct asc_error *asc_choose_check(struct asc_borrow *b, const struct asc_halted
 		return asc_err_os(errno, "cannot open the memory of thread %d", t->tid);
 	ASC_TRY(check_status(b, t));
 	ASC_TRY(check_rseq(b, t));
-	if (asc_proc_read(b->op->pid, t->tid, "maps", &text))
-		return asc_err(ASC_EAGAIN, "thread %d exited", t->tid);
-	err = asc_maps_parse(text.p, text.len, &maps);
-	asc_text_free(&text);
-	if (err && err->code == ASC_EINPUT) { /* read while others map and unmap */
-		asc_error_free(err);
-		return asc_err_id(asc_err(ASC_EAGAIN, "its mappings are changing"), "E-BUSY");
-	}
-	ASC_TRY(err);
+	ASC_TRY(read_maps(b, t->tid, &maps));
 	err = check_stack(b, &maps, t, &hi);
 	asc_maps_free(&maps);
 	ASC_TRY(err);
@@ -380,15 +394,12 @@ static int better(const void *a, const void *b)
 				    : (x->tid > y->tid) - (x->tid < y->tid);
 }
 
-struct asc_error *asc_choose(struct asc_borrow *b)
+/* Stopped threads, best first. */
+static size_t rank(struct asc_borrow *b, struct scored *v)
 {
 	const struct asc_op *op = b->op;
-	ASC_AUTO(asc_freep) struct scored *v = calloc(b->halt.n + 1, sizeof(*v));
-	struct asc_error *last = NULL;
 	size_t n = 0;
 
-	if (!v)
-		return asc_err(ASC_ENOMEM, "%zu threads", b->halt.n);
 	for (size_t i = 0; i < b->halt.n; i++) {
 		const struct asc_halted *t = &b->halt.v[i];
 
@@ -399,10 +410,18 @@ struct asc_error *asc_choose(struct asc_borrow *b)
 							asleep(&t->regs)) };
 	}
 	asc_sort(v, n, sizeof(*v), better);
-	for (size_t i = 0; i < n && i < TRIES; i++) {
+	return n;
+}
+
+/* The first of them that can lend itself. */
+static struct asc_error *first_of(struct asc_borrow *b, const struct scored *v, size_t n, bool more)
+{
+	struct asc_error *last = NULL;
+
+	for (size_t i = 0; i < n; i++) {
 		struct asc_error *err;
 
-		if (n > 1 && i + 1 < n && watches(op->pid, v[i].tid))
+		if ((more || i + 1 < n) && watches(b->op->pid, v[i].tid))
 			continue;
 		err = asc_choose_check(b, asc_halt_find(&b->halt, v[i].tid));
 		if (!err) {
@@ -420,8 +439,33 @@ struct asc_error *asc_choose(struct asc_borrow *b)
 	}
 	return last ? last
 		    : asc_err_id(asc_err(ASC_EAGAIN, "no thread of process %d could be stopped",
-					 op->pid),
+					 b->op->pid),
 				 "E-BUSY");
+}
+
+struct asc_error *asc_choose(struct asc_borrow *b)
+{
+	ASC_AUTO(asc_freep) struct scored *v = calloc(b->halt.n + 1, sizeof(*v));
+	struct asc_error *err;
+	size_t n, most = b->thorough ? TRIES : FEW;
+	bool more;
+
+	if (!v)
+		return asc_err(ASC_ENOMEM, "%zu threads", b->halt.n);
+	n = rank(b, v);
+	more = n > most;
+	n = asc_min(n, most);
+	for (size_t i = 0; i < n; i++)
+		asc_halt_find(&b->halt, v[i].tid)->keep = true;
+	asc_halt_thin(&b->halt);
+	err = first_of(b, v, n, more);
+	if (!err || !more || b->thorough)
+		return err;
+	/* among the others there may be one: at once, in a stop of its own */
+	b->thorough = true;
+	asc_error_free(err);
+	return asc_err_id(asc_err(ASC_EAGAIN, "none of the %zu best threads can lend itself", n),
+			  "E-BUSY");
 }
 
 struct asc_error *asc_choose_sleepers(const struct asc_op *op, pid_t **ret, size_t *ret_n)

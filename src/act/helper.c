@@ -73,6 +73,8 @@ static _Noreturn void helper(struct asc_op *op, struct asc_error *(*fn)(struct a
 	sigset_t chld;
 
 	setsid();
+	/* the target waits for us, so nobody else should */
+	setpriority(PRIO_PROCESS, 0, -20);
 	for (size_t i = 0; i < ASC_ARRAY_SIZE(ignored); i++)
 		signal(ignored[i], SIG_IGN);
 	signal(SIGCHLD, SIG_DFL);

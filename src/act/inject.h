@@ -110,8 +110,8 @@ struct asc_halted {
 	pid_t tid;
 	enum asc_halt_state state;
 	bool known; /* registers were read */
+	bool keep;  /* stays when asc_halt_thin() lets the others go */
 	struct user_regs_struct regs;
-	uint64_t mask;
 };
 
 struct asc_halt {
@@ -128,6 +128,8 @@ ASC_MUST struct asc_error *asc_halt_all(struct asc_halt *h);
 ASC_MUST struct asc_error *asc_halt_one(struct asc_halt *h, pid_t tid);
 /* Let go all but @p keep (0: none); late ones remain. */
 void asc_halt_release(struct asc_halt *h, pid_t keep);
+/* Let go all that are not marked. The stop of the process ends here. */
+void asc_halt_thin(struct asc_halt *h);
 /* A late one stopped meanwhile: let it go. @return true if @p tid was one of them */
 bool asc_halt_late(struct asc_halt *h, pid_t tid, int status);
 struct asc_halted *asc_halt_find(struct asc_halt *h, pid_t tid);
@@ -187,9 +189,10 @@ struct asc_borrow {
 	int mem;
 	int sig;
 	bool armed, masked, seccomp_suspended, back;
-	bool single; /* the target has no other thread */
-	bool all;    /* everything was stopped, not only T */
-	bool resend; /* a real one of the marker's kind came: it is sent again at the end */
+	bool single;   /* the target has no other thread */
+	bool all;      /* everything was stopped, not only T */
+	bool thorough; /* look at every thread while all are stopped: the first few were no good */
+	bool resend;   /* a real one of the marker's kind came: it is sent again at the end */
 	unsigned tries;
 	double since; /* ms: T was stopped */
 	struct asc_saved s;
@@ -219,7 +222,10 @@ bool asc_safe_call(const struct asc_op *op, int64_t nr, uint64_t first_arg);
 /* The call that T is in, seen through restart_syscall; -1: none or unknown */
 int64_t asc_real_call(pid_t tid, const struct user_regs_struct *regs);
 
-/* Choose T among the stopped threads. ASC_EUNSUPPORTED: none can; ASC_EAGAIN: none just now. */
+/*
+ * Choose T among the stopped threads. ASC_EUNSUPPORTED: none can; ASC_EAGAIN: none just now. The
+ * others run on as soon as the few that look best are known: what is asked about those takes long.
+ */
 ASC_MUST struct asc_error *asc_choose(struct asc_borrow *b);
 /* Candidates without stopping anything, best first. @p ret owned by the caller. @p ret_blocked:
  * every signal that some thread blocks. */

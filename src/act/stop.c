@@ -135,8 +135,6 @@ static void look(const struct asc_halt *h, struct asc_halted *t)
 	/* at once, so that even our death does not show */
 	if (t->known && asc_halt_hide_eintr(h->pid, &t->regs))
 		asc_pt(PTRACE_SETREGSET, t->tid, NT_PRSTATUS, &io);
-	t->mask = 0;
-	asc_pt(PTRACE_GETSIGMASK, t->tid, sizeof(t->mask), &t->mask);
 	t->state = ASC_HALT_STOPPED;
 }
 
@@ -174,7 +172,7 @@ static struct asc_error *seize(struct asc_halt *h, pid_t tid, struct asc_halted 
 	*ret_new = true;
 	if (t) {
 		t->state = ASC_HALT_SEIZED;
-		t->known = false;
+		t->known = t->keep = false;
 		return NULL;
 	}
 	return add(h, tid);
@@ -273,19 +271,26 @@ struct asc_error *asc_halt_one(struct asc_halt *h, pid_t tid)
 	return NULL;
 }
 
-void asc_halt_release(struct asc_halt *h, pid_t keep)
+void asc_halt_thin(struct asc_halt *h)
 {
 	for (size_t i = 0; i < h->n; i++) {
 		struct asc_halted *t = &h->v[i];
 
 		if (t->state == ASC_HALT_LATE)
 			look(h, t);
-		if (t->tid != keep && t->state == ASC_HALT_STOPPED)
+		if (!t->keep && t->state == ASC_HALT_STOPPED)
 			let_go(t);
 	}
 	if (h->since > 0)
 		h->ms += asc_act_now() - h->since;
 	h->since = 0;
+}
+
+void asc_halt_release(struct asc_halt *h, pid_t keep)
+{
+	for (size_t i = 0; i < h->n; i++)
+		h->v[i].keep = h->v[i].tid == keep;
+	asc_halt_thin(h);
 }
 
 bool asc_halt_late(struct asc_halt *h, pid_t tid, int status)

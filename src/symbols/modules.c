@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "base/fault.h"
 #include "base/num.h"
 #include "symbols/priv.h"
 
@@ -362,11 +363,10 @@ static struct asc_error *copy(const char *s, char **ret)
 	return *ret ? NULL : asc_err(ASC_ENOMEM, "copy of \"%s\"", s);
 }
 
-#ifdef ASC_FAULTS
-/* A build with tests can be told to see nothing but stripped files, or no files. */
+/* A test can have it see nothing but stripped files, or no files. */
 static void for_tests(struct asc_symbol_opts *o)
 {
-	const char *s = getenv("ARENASCOPE_NO_DEBUG");
+	const char *s = asc_test_hook("ARENASCOPE_NO_DEBUG");
 
 	if (!s)
 		return;
@@ -374,7 +374,6 @@ static void for_tests(struct asc_symbol_opts *o)
 	o->no_debug_files = !o->no_local_debug;
 	o->no_files = !strcmp(s, "files");
 }
-#endif
 
 struct asc_error *asc_modules_open(struct asc_target *t, const struct asc_symbol_opts *opts,
 				   struct asc_modules **ret)
@@ -395,9 +394,7 @@ struct asc_error *asc_modules_open(struct asc_target *t, const struct asc_symbol
 	m->opts.debug_dir = m->debug_dir;
 	m->opts.libc = m->libc;
 	m->opts.exe = m->exe;
-#ifdef ASC_FAULTS
 	for_tests(&m->opts);
-#endif
 	ASC_TRY(scan_maps(m));
 	ASC_TRY(find_exe(m));
 	*ret = asc_take(m);

@@ -24,7 +24,11 @@ def pytest_collection_modifyitems(items):
 def _children():
     found = {}
     for task in os.listdir("/proc/self/task"):
-        for pid in pathlib.Path(f"/proc/self/task/{task}/children").read_text().split():
+        try:
+            children = pathlib.Path(f"/proc/self/task/{task}/children").read_text().split()
+        except OSError:  # a thread that has just ended
+            continue
+        for pid in children:
             try:
                 found[int(pid)] = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
             except OSError:

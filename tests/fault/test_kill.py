@@ -24,9 +24,13 @@ CALL_POINTS = [1, 2, 3, 4, 5, 6, 7, 9, 80, 81, 82, 83, 84]
 RECLAIM_POINTS = [1, 2, 3, 4, 5, 6, 7, 9, 34, 37, 39, 21, 22, 64, 67, 69, 94, 97, 99, 80, 81, 82, 83, 84]
 
 
-def has_faults():
-    with open(helpers.ARENASCOPE, "rb") as f:
-        return b"ARENASCOPE_FAULT" in f.read()
+def test_what_is_installed_has_no_fault_points(victim):
+    v = victim("odd", "idle")
+    v.line("ready")
+    done = subprocess.run([helpers.ARENASCOPE, "-p", str(v.pid), "tune", "top_pad=0", "--yes"],
+                          env={**os.environ, "ARENASCOPE_FAULT": "inject:1"}, stdout=subprocess.DEVNULL)
+    assert done.returncode == 0
+    v.quit()
 
 
 def settled(pid, before):
@@ -71,8 +75,6 @@ def end(v):
 
 @pytest.mark.parametrize("action", list(ACTIONS))
 def test_every_step(victim, action):
-    if not has_faults():
-        pytest.skip("a build without ASC_FAULTS")
     v = stress(victim, alloc=3, sleep=8, spin=1, signal=1, churn=1, max=200000, rest=3000)
     before = code_maps(v.pid)
     points = RECLAIM_POINTS if action == "reclaim" else CALL_POINTS
