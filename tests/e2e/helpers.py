@@ -221,6 +221,18 @@ def rss(pid):
     return sum(m["Rss"] for m in smaps(pid))
 
 
+def heap_rss(pid):
+    """Of private memory without a file, but not of the stacks: what malloc could own, to the page."""
+    def stack_pointers():
+        calls = [open(f"/proc/{pid}/task/{t}/syscall").read().split() for t in tids(pid)]
+        return all(len(c) > 2 for c in calls) and [int(c[-2], 16) for c in calls]
+
+    stacks = wait_for(stack_pointers, 20, "every thread to sleep")
+    return sum(m["Rss"] for m in smaps(pid)
+               if not m["inode"] and (m["name"] in ("", "[heap]") or m["name"].startswith("[anon:"))
+               and not any(m["start"] <= sp < m["end"] for sp in stacks))
+
+
 def pagemap(pid, start, end):
     """(present, swapped) for every page of [start, end)."""
     with open(f"/proc/{pid}/pagemap", "rb") as f:

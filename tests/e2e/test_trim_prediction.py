@@ -16,6 +16,8 @@ def oracle(*args):
     done = subprocess.run([ORACLE, *args], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=1000)
     assert done.returncode == 0, done.stdout
     assert re.search(r"largest error 0 pages .* return value wrong 0 times", done.stdout), done.stdout
+    if "reclaim on" in done.stdout:
+        assert re.search(r"^reclaim on \d+ heaps: largest error 0 pages", done.stdout, re.M), done.stdout
     return done.stdout
 
 
