@@ -29,6 +29,7 @@ static const uint8_t code[] = {
 enum {
 	STEP_MS = 10000,
 	SLICE_DEFAULT_US = 5000,
+	BATCH_FIRST = 16,
 	PIECE = 1 << 20,
 	SLOTS_MIN = 64,
 	SLOTS_MAX = 1 << 16,
@@ -119,6 +120,7 @@ static struct asc_error *parameters(const struct asc_act_ctx *c, int arena, stru
 	p->granule = asc_max(page, huge);
 	p->slice_ns = (c->opts.slice_us ? c->opts.slice_us : SLICE_DEFAULT_US) * 1000ull;
 	p->piece = asc_max(PIECE, p->granule);
+	p->batch = BATCH_FIRST;
 	p->heap_max = huge && l->heap_max_is_4hp ? 4 * huge : l->heap_max;
 	p->heap_header = l->sizeof__heap_info;
 	p->chunk_struct = l->chunk_struct;

@@ -39,6 +39,7 @@ struct asc_rt_par {
 	uint64_t skips; /* asc_rt_skip[nskips], by address */
 	uint64_t nskips;
 	uint64_t no_batch; /* 1: process_madvise does not work here */
+	uint64_t batch;	   /* ranges a call, 1 to ASC_RT_BATCH; fewer where a call takes long */
 	/* asked while it runs */
 	uint64_t stop;	  /* 1: end after this slice */
 	uint64_t give_up; /* 1: stop waiting for the lock that it waits for */

@@ -155,13 +155,23 @@ static uint64_t one_by_one(volatile struct asc_rt_par *p, struct hold *h, uint64
 	return errors;
 }
 
+/* Where others hold the address space's lock, or every CPU is busy, each range may take long. */
+static void adapt(volatile struct asc_rt_par *p, uint64_t took)
+{
+	if (took > p->slice_ns && p->batch > 1)
+		p->batch >>= 1;
+	else if (took < p->slice_ns >> 3 && p->batch < ASC_RT_BATCH)
+		p->batch <<= 1;
+}
+
 /* Release what was gathered, under the lock. @return 1: the slice is over */
 static TEXT int flush(volatile struct asc_rt_par *p, struct hold *h)
 {
-	uint64_t i = 0;
+	uint64_t i = 0, began, ended;
 
 	if (!h->n)
 		return 0;
+	began = now();
 	if (p->no_batch || h->n == 1) {
 		one_by_one(p, h, 0);
 	} else {
@@ -179,7 +189,9 @@ static TEXT int flush(volatile struct asc_rt_par *p, struct hold *h)
 	}
 	p->ranges += h->n;
 	h->n = h->bytes = 0;
-	return p->table && !h->unmarked && now() - h->began > p->slice_ns;
+	ended = now();
+	adapt(p, ended - began);
+	return p->table && !h->unmarked && ended - h->began > p->slice_ns;
 }
 
 /* The page map of the 64 MiB around @p addr; 0: no room for one. */
@@ -207,7 +219,7 @@ static int add(volatile struct asc_rt_par *p, struct hold *h, uint64_t lo, uint6
 	h->v[h->n].lo = lo;
 	h->v[h->n++].len = hi - lo;
 	h->bytes += hi - lo;
-	return h->n == ASC_RT_BATCH || h->bytes >= p->piece ? flush(p, h) : 0;
+	return h->n >= p->batch || h->bytes >= p->piece ? flush(p, h) : 0;
 }
 
 /* Whole pages of [lo, hi) within one 64 MiB region that were not released yet. */
