@@ -261,10 +261,8 @@ static struct asc_error *plan_stacks(struct asc_session *s, range_vec *v)
 }
 
 static struct asc_error *plan_heaps(struct asc_session *s, const struct asc_residency *res,
-				    unsigned needs, range_vec *v)
+				    enum asc_depth depth, range_vec *v)
 {
-	enum asc_depth depth = needs & ASC_NEED_WALK ? ASC_DEPTH_WALK : ASC_DEPTH_LISTS;
-
 	for (size_t i = 0; i < s->nlibcs; i++) {
 		ASC_AUTO(asc_freep) struct asc_range *r = NULL;
 		size_t n = 0;
@@ -328,24 +326,20 @@ static struct asc_error *check_pause(const struct asc_session *s, uint64_t bytes
 }
 
 /*
- * Before the stop: what will have to be copied, from a plan of the running target, which may be
- * wrong in detail. Refuses what is far over the budget without ever stopping it, and warms the
- * buffer, so that page faults are not part of the pause.
+ * Before the stop: what will have to be read, judged by the running target, which may be wrong in
+ * detail. Refuses what is far over the budget without ever stopping it.
  */
-static struct asc_error *prepare(struct asc_session *s, unsigned *needs,
-				 struct asc_capture_buf **ret)
+static struct asc_error *prepare(struct asc_session *s, unsigned *needs)
 {
 	struct asc_residency *res = NULL;
-	range_vec v = { 0 };
+	uint64_t bytes = 0;
 
 	if (!(*needs & (ASC_NEED_WALK | ASC_NEED_COUNTS)) || s->opts.hold)
 		return check_pause(s, 0);
 	struct asc_error *err = asc_residency_read(s->live, &res);
-	if (!err)
-		err = plan_heaps(s, res, ASC_NEED_WALK, &v);
-	uint64_t bytes = plan_bytes(res, &v);
+	for (size_t i = 0; !err && i < s->nlibcs; i++)
+		bytes += asc_heap_walk_bytes(s->live, &s->libcs[i], res);
 	asc_residency_free(res);
-	asc_vec_free(&v);
 	if (err) {
 		asc_error_free(err); /* a target that changes meanwhile: the stop will tell */
 		return NULL;
@@ -355,11 +349,7 @@ static struct asc_error *prepare(struct asc_session *s, unsigned *needs,
 			return check_pause(s, 0);
 		*needs |= ASC_NEED_WALK;
 	}
-	ASC_TRY(check_pause(s, bytes));
-	uint64_t room = bytes + bytes / 16 + (1 << 20);
-	if (s->opts.max_memory && room > s->opts.max_memory)
-		return NULL;
-	return asc_capture_buf_new(room, ret);
+	return check_pause(s, bytes);
 }
 
 /* ---- the stop ---- */
@@ -448,33 +438,39 @@ static struct asc_error *read_heaps(struct asc_session *s, unsigned needs)
 	return NULL;
 }
 
-/* With the target stopped: everything that must be of this moment. */
-static struct asc_error *read_stopped(struct asc_session *s, unsigned needs,
-				      struct asc_capture_buf **buf)
+/* Stacks are looked at when the target runs on, and with them the locks that threads wait for. */
+static struct asc_error *copy_stacks(struct asc_session *s)
 {
-	if (needs & (ASC_NEED_RESIDENCY | ASC_NEED_LEDGER | ASC_NEED_WALK))
-		ASC_TRY(asc_residency_read(s->live, &s->residency));
-	if (needs & ASC_NEED_LEDGER)
-		read_kernel_rss(s);
-	/* Held: read where it is. Free lists only: they are quicker read than copied. */
-	if (s->opts.hold || !(needs & (ASC_NEED_WALK | ASC_NEED_STACKS)))
-		return needs & (ASC_NEED_LISTS | ASC_NEED_WALK) ? read_heaps(s, needs) : NULL;
-
+	struct asc_capture_buf *buf = NULL;
 	range_vec v = { 0 };
-	struct asc_error *err = NULL;
-	if (needs & (ASC_NEED_LISTS | ASC_NEED_WALK))
-		err = plan_heaps(s, s->residency, needs, &v);
-	if (!err && needs & ASC_NEED_STACKS)
+	struct asc_error *err = plan_heaps(s, s->residency, ASC_DEPTH_HEADERS, &v);
+
+	if (!err)
 		err = plan_stacks(s, &v);
 	if (!err)
 		err = check_pause(s, plan_bytes(s->residency, &v));
 	if (!err)
 		err = asc_capture_into(s->live, s->residency, v.data, v.len, s->opts.max_memory,
-				       buf, &s->data);
+				       &buf, &s->data);
 	asc_vec_free(&v);
 	if (!err)
 		s->captured_bytes = asc_capture_bytes(s->data);
 	return err;
+}
+
+/*
+ * With the target stopped: everything that must be of this moment. The heap is read where it is: one
+ * pass over it takes no longer than to copy it, and keeps a hundredth of it.
+ */
+static struct asc_error *read_stopped(struct asc_session *s, unsigned needs)
+{
+	if (needs & (ASC_NEED_RESIDENCY | ASC_NEED_LEDGER | ASC_NEED_LISTS | ASC_NEED_WALK))
+		ASC_TRY(asc_residency_read(s->live, &s->residency));
+	if (needs & ASC_NEED_LEDGER)
+		read_kernel_rss(s);
+	if (needs & (ASC_NEED_LISTS | ASC_NEED_WALK))
+		ASC_TRY(read_heaps(s, needs));
+	return needs & ASC_NEED_STACKS && !s->opts.hold ? copy_stacks(s) : NULL;
 }
 
 static void say_pause(struct asc_session *s)
@@ -491,31 +487,25 @@ static void say_pause(struct asc_session *s)
 
 static struct asc_error *read_live(struct asc_session *s, unsigned *want)
 {
-	struct asc_capture_buf *buf = NULL;
-	struct asc_error *err = prepare(s, want, &buf);
+	struct asc_error *err = prepare(s, want);
 	const unsigned needs = *want;
 
 	if (!err)
 		err = stop_quiet(s);
 	s->taken_at = time(NULL);
 	if (!err)
-		err = read_stopped(s, needs, &buf);
-	asc_capture_buf_free(buf);
+		err = read_stopped(s, needs);
 	if (s->opts.hold && !err) {
 		asc_session_note(s, "held: the target stays stopped");
 		return NULL;
 	}
 	asc_target_release(s->live, &s->pause);
 	say_pause(s);
-	if (err)
+	if (err || s->data == s->live)
 		return err;
-	if (s->data == s->live)
-		return NULL;
 	asc_capture_set_backing(s->data, s->live);
 	if (s->modules)
 		asc_modules_retarget(s->modules, s->data);
-	if (needs & (ASC_NEED_LISTS | ASC_NEED_WALK))
-		return read_heaps(s, needs);
 	return NULL;
 }
 

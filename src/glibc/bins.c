@@ -8,7 +8,7 @@
 
 #include "base/cleanup.h"
 #include "base/num.h"
-#include "glibc/model.h"
+#include "glibc/sweep.h"
 
 enum { UNSORTED_BIN = 1, FIRST_SMALL = 2, FIRST_LARGE = 64, LAST_BIN = 127 };
 
@@ -131,6 +131,13 @@ static size_t node_words(const struct walk *w)
 	return w->bin >= FIRST_LARGE ? 6 : 4;
 }
 
+static bool read_node(const struct walk *w, asc_addr p, uint64_t *word)
+{
+	size_t n = node_words(w);
+
+	return asc_sweep_node(w->m, w->arena, p, word, n) || asc_model_words(w->m, p, word, n);
+}
+
 static struct asc_error *broken(struct walk *w, asc_addr at, asc_addr p, const char *link,
 				const char *why)
 {
@@ -151,8 +158,7 @@ static struct asc_error *salvage(struct walk *w, asc_addr stop)
 	if (!asc_model_word(m, w->head + 3u * m->l->word, &p))
 		return NULL;
 	while (p != w->head && p != stop && w->budget) {
-		if (misplaced(m, w->arena, p) || !asc_model_words(m, p, word, node_words(w)) ||
-		    word[2] != from || !size_fits(m, p, word[1] & ~(uint64_t)7))
+		if (misplaced(m, w->arena, p) || !read_node(w, p, word) || word[2] != from || !size_fits(m, p, word[1] & ~(uint64_t)7))
 			break;
 		w->budget--;
 		ASC_TRY(take(w, p, word, false));
@@ -195,8 +201,9 @@ static struct asc_error *walk_bin(struct walk *w)
 	if (!p && !m->h->arenas[w->arena].initialised)
 		return NULL;
 	while (p != w->head) {
+		ASC_TRY(asc_sweep_if_slow(m, w->arena));
 		why = misplaced(m, w->arena, p);
-		if (!why && !asc_model_words(m, p, word, node_words(w)))
+		if (!why && !read_node(w, p, word))
 			why = "is not readable";
 		if (!why && (!w->budget || p == turtle))
 			why = "leads in a circle";
@@ -347,6 +354,7 @@ struct asc_error *asc_lists_read(struct asc_model *m, size_t arena)
 
 	if (!a->initialised)
 		return NULL;
+	asc_sweep_expect(m, arena);
 	for (unsigned i = 0;
 	     l->malloc_state_fastbinsY.present && i < l->nfastbins && i < ASC_NFASTBINS_MAX; i++) {
 		w.bin = i;

@@ -349,9 +349,10 @@ static inline __attribute__((__always_inline__)) uint64_t load(const uint8_t *b,
  * Usual is: a possible size, the right flags, and the P bit of the state of the chunk before.
  */
 static inline __attribute__((__always_inline__)) bool run(struct asc_walk *w, unsigned word,
-							  bool be)
+							  bool be, bool swept)
 {
 	const uint8_t *win = w->m->window;
+	const uint64_t *in = w->swept + w->at_swept, *in_end = w->swept + w->nswept;
 	const uint64_t align = w->m->align_mask, minsize = w->m->l->minsize,
 		       used = w->arena ? 4 : 0;
 	const asc_addr base = w->win, end = w->end;
@@ -366,16 +367,17 @@ static inline __attribute__((__always_inline__)) bool run(struct asc_walk *w, un
 
 	if (!w->have_prev || !w->keep)
 		return true;
-	while (p < end && p <= last) {
-		const uint8_t *b = win + (p - base);
-		uint64_t raw = load(b + word, word, be), size = raw & ~(uint64_t)7;
+	while (p < end && (swept ? in < in_end : p <= last)) {
+		const uint8_t *b = win + (swept ? 0 : p - base);
+		uint64_t raw = swept ? *in : load(b + word, word, be), size = raw & ~(uint64_t)7;
 		enum asc_state state = ASC_INUSE;
 
 		stop = true;
 		if (unlikely(size & align || size < minsize || size > end - p || p > member ||
 			     (raw & 1) != prev_inuse || out == out_end || n % INDEX_EVERY == 0))
 			break;
-		if (!(raw & 1) && unlikely(load(b, word, be) != prev_size))
+		/* a sweep has looked at that */
+		if (!swept && !(raw & 1) && unlikely(load(b, word, be) != prev_size))
 			break;
 		if (p == member) {
 			state = asc_extent_state(w->member);
@@ -393,6 +395,7 @@ static inline __attribute__((__always_inline__)) bool run(struct asc_walk *w, un
 			prev_inuse = 1;
 		}
 		stop = false;
+		in += swept;
 		*out++ = size | state;
 		w->counts[state]++;
 		w->bytes[state] += size;
@@ -403,6 +406,7 @@ static inline __attribute__((__always_inline__)) bool run(struct asc_walk *w, un
 		p += size;
 	}
 	w->chunks.len = (size_t)(out - w->chunks.data);
+	w->at_swept = (size_t)(in - w->swept);
 	w->n = n;
 	w->p = p;
 	w->prev = prev;
@@ -416,20 +420,45 @@ static bool run_any(struct asc_walk *w)
 	bool be = asc_target_arch(w->m->t)->big_endian;
 
 	if (w->m->l->word == 8)
-		return be ? run(w, 8, true) : run(w, 8, false);
-	return be ? run(w, 4, true) : run(w, 4, false);
+		return be ? run(w, 8, true, false) : run(w, 8, false, false);
+	return be ? run(w, 4, true, false) : run(w, 4, false, false);
+}
+
+/*
+ * What a sweep has read, as long as it and the walk agree where the next chunk is. Of a chunk that
+ * is free the sweep has made sure that prev_size behind it is its size.
+ */
+static struct asc_error *walk_swept(struct asc_walk *w)
+{
+	while (w->at_swept < w->nswept) {
+		uint64_t raw;
+		asc_addr next;
+
+		run(w, 8, false, true);
+		if (w->at_swept == w->nswept)
+			break;
+		raw = w->swept[w->at_swept++];
+		next = w->p + (raw & ~(uint64_t)7);
+		ASC_TRY(odd(w, raw, w->have_prev ? w->prev_size : 0));
+		if (w->p != next)
+			break;
+	}
+	w->nswept = 0;
+	return NULL;
 }
 
 /* Walk [w->p, w->end). */
 struct asc_error *asc_walk(struct asc_walk *w)
 {
 	const unsigned word = w->m->l->word;
-	asc_addr told = w->p;
+	asc_addr told;
 
+	begin_span(w, w->p);
+	ASC_TRY(walk_swept(w));
+	told = w->p;
 	w->win_len = 0;
 	w->win = w->p;
 	w->win_want = SMALL_WINDOW;
-	begin_span(w, w->p);
 	while (w->p < w->end) {
 		const uint8_t *b;
 

@@ -5,6 +5,7 @@
 
 #include "base/cleanup.h"
 #include "base/num.h"
+#include "glibc/sweep.h"
 #include "glibc/walk.h"
 
 static struct asc_error *push_top(struct asc_model *m, size_t arena, const struct asc_region *r)
@@ -113,6 +114,21 @@ static void keep_tables(struct asc_walk *w, struct asc_region *r)
 	w->chunks.len = w->spans.len = w->index.len = 0;
 }
 
+/* The words that were swept become the table of chunks, in place: it never gets ahead of them. */
+static void take_sweep(struct asc_walk *w, const struct asc_arena *a, struct asc_arena_work *work)
+{
+	size_t i = (size_t)(w->region - a->regions);
+	struct asc_sweep *s;
+
+	if (i >= work->nsweeps || work->sweeps[i].first != w->p)
+		return;
+	s = &work->sweeps[i];
+	w->swept = w->chunks.data = asc_take(s->raw.data);
+	w->nswept = s->raw.len;
+	w->chunks.cap = s->raw.cap;
+	s->raw.len = s->raw.cap = 0;
+}
+
 static struct asc_error *walk_region(struct asc_model *m, size_t arena, struct asc_region *r,
 				     asc_extent_vec *unlisted)
 {
@@ -125,6 +141,7 @@ static struct asc_error *walk_region(struct asc_model *m, size_t arena, struct a
 	w.end = r->end;
 	w.member = v->data + seek(v, r->first);
 	w.member_end = v->data + seek(v, r->end);
+	take_sweep(&w, a, &m->work[arena]);
 	err = asc_walk(&w);
 	for (size_t i = 0; i < w.unlisted.len && !err; i++)
 		err = asc_vec_push(unlisted, w.unlisted.data[i]);

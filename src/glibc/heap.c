@@ -8,7 +8,7 @@
 #include "arch/arch.h"
 #include "base/cleanup.h"
 #include "base/num.h"
-#include "glibc/model.h"
+#include "glibc/sweep.h"
 
 const char *asc_state_name(enum asc_state s)
 {
@@ -134,13 +134,16 @@ static struct asc_error *model_init(struct asc_model *m)
 
 static void model_deinit(struct asc_model *m)
 {
-	for (size_t i = 0; m->work && i < m->nwork; i++)
+	for (size_t i = 0; m->work && i < m->nwork; i++) {
 		asc_vec_free(&m->work[i].members);
+		asc_sweep_drop(&m->work[i], true);
+	}
 	for (size_t i = 0; i < m->findings.len; i++)
 		free(m->findings.data[i].message);
 	asc_vec_free(&m->findings);
 	asc_vec_free(&m->refs);
 	asc_cache_deinit(&m->cache);
+	asc_nodes_deinit(&m->nodes);
 	free(m->window);
 	free(m->work);
 	asc_heap_free(m->h);
@@ -168,15 +171,22 @@ void asc_model_close(struct asc_model *m)
 
 static struct asc_error *read_arena(struct asc_model *m, size_t i)
 {
-	bool pieces = m->work[i].pieces;
+	bool pieces = m->work[i].pieces, walk = m->opts->depth == ASC_DEPTH_WALK;
 
+	if (walk && !pieces)
+		ASC_TRY(asc_sweep_arena(m, i));
 	ASC_TRY(asc_lists_read(m, i));
 	ASC_TRY(asc_tops_push(m, i));
+	asc_sweep_drop(&m->work[i], false);
 	ASC_TRY(asc_members_settle(m, i));
 	if (pieces)
 		ASC_TRY(asc_pieces_find(m));
-	if (m->opts->depth == ASC_DEPTH_WALK)
+	if (walk) {
+		ASC_TRY(asc_sweep_arena(m, i));
+		asc_sweep_drop(&m->work[i], false);
 		ASC_TRY(asc_arena_walk(m, i));
+	}
+	asc_sweep_drop(&m->work[i], true);
 	ASC_TRY(asc_arena_finish(m, i));
 	return asc_check_arena(m, i);
 }
@@ -185,6 +195,8 @@ static struct asc_error *read_all(struct asc_model *m)
 {
 	ASC_TRY(asc_model_open(m));
 	ASC_TRY(asc_heap_threads(m));
+	asc_nodes_deinit(&m->nodes);
+	ASC_TRY(asc_prefetch_fastbins(m));
 	for (size_t i = 0; i < m->h->narenas; i++) {
 		ASC_TRY(read_arena(m, i));
 		if (m->opts->depth == ASC_DEPTH_LISTS)

@@ -7,6 +7,7 @@
 #include "glibc/layout.h"
 
 enum asc_depth {
+	ASC_DEPTH_HEADERS, /* arena and heap headers alone: for asc_heap_plan() */
 	ASC_DEPTH_LISTS, /* arena headers, heaps, every free list, tcaches, mmapped chunks */
 	ASC_DEPTH_WALK,	 /* also every chunk, and every invariant */
 };
@@ -44,6 +45,13 @@ ASC_MUST struct asc_error *asc_heap_read(struct asc_target *t, const struct asc_
 ASC_MUST struct asc_error *asc_heap_plan(struct asc_target *t, const struct asc_libc *lib,
 					 const struct asc_residency *res, enum asc_depth depth,
 					 struct asc_range **ret, size_t *ret_n);
+
+/*
+ * About how many bytes asc_heap_read() will read of @p t for a walk: what is in memory of every heap
+ * but for the tops. Cheap: reads headers only. 0 if they cannot be read.
+ */
+uint64_t asc_heap_walk_bytes(struct asc_target *t, const struct asc_libc *lib,
+			     const struct asc_residency *res);
 
 /*
  * Is malloc in the middle of an operation? All threads stopped: an arena mutex that is not 0, or, in

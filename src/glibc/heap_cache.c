@@ -96,8 +96,13 @@ bool asc_model_word(struct asc_model *m, asc_addr addr, uint64_t *ret)
 
 bool asc_model_words(struct asc_model *m, asc_addr addr, uint64_t *ret, size_t n)
 {
+	const struct asc_node *node = n <= 4 ? asc_node_at(&m->nodes, addr) : NULL;
 	uint8_t b[8 * 8];
 
+	for (size_t i = 0; i < n && node; i++)
+		ret[i] = asc_word_at(m->t, node->bytes + i * m->l->word);
+	if (node)
+		return true;
 	if (n > 8 || !asc_model_get(m, addr, b, n * m->l->word))
 		return false;
 	for (size_t i = 0; i < n; i++)

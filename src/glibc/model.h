@@ -22,6 +22,19 @@ struct asc_cache {
 	uint64_t misses_max; /* 0: no bound; beyond it nothing is read any more */
 };
 
+/* ---- prefetch.c: nodes of fastbins and tcaches that were read beforehand ---- */
+
+struct asc_node {
+	asc_addr addr; /* of the chunk; 0: empty slot */
+	uint8_t bytes[32];
+};
+
+/* Open addressing, at most half full. */
+struct asc_nodes {
+	struct asc_node *slots;
+	size_t cap, len;
+};
+
 /* A region, by address, of any arena. */
 struct asc_region_ref {
 	asc_addr start, end;
@@ -34,6 +47,10 @@ typedef ASC_VEC(struct asc_extent) asc_extent_vec;
 struct asc_arena_work {
 	asc_extent_vec members; /* free, top and fence chunks found by lists and headers */
 	bool lists_broken;	/* a list was not followed to its end */
+	struct asc_sweep *sweeps; /* of its regions, or NULL (sweep.h) */
+	size_t nsweeps;
+	bool swept;
+	uint64_t patience; /* misses of the cache at which to sweep */
 	bool pieces;		/* main arena of unknown extent: regions are zones until walked */
 };
 
@@ -47,6 +64,8 @@ struct asc_model {
 	struct asc_arena_work *work; /* of h->arenas */
 	size_t nwork;
 	struct asc_cache cache;
+	struct asc_nodes nodes;
+	size_t sweeps; /* how often there was one */
 	ASC_VEC(struct asc_region_ref) refs;
 	ASC_VEC(struct asc_finding) findings;
 	size_t findings_max;
@@ -83,6 +102,14 @@ bool asc_model_uint(struct asc_model *m, asc_addr addr, size_t size, uint64_t *r
 bool asc_model_words(struct asc_model *m, asc_addr addr, uint64_t *ret, size_t n);
 /* A member of a struct; false if it is absent or not readable. */
 bool asc_model_field(struct asc_model *m, asc_addr base, struct asc_field f, uint64_t *ret);
+
+/* ---- prefetch.c ---- */
+
+void asc_nodes_deinit(struct asc_nodes *n);
+const struct asc_node *asc_node_at(const struct asc_nodes *n, asc_addr addr);
+ASC_MUST struct asc_error *asc_prefetch_tcaches(struct asc_model *m, const asc_addr *tcache,
+						size_t n);
+ASC_MUST struct asc_error *asc_prefetch_fastbins(struct asc_model *m);
 
 /* Count @p bytes of tables; ASC_ENOMEM naming --max-memory beyond the bound. */
 ASC_MUST struct asc_error *asc_model_account(struct asc_model *m, uint64_t bytes);
@@ -144,6 +171,9 @@ ASC_MUST struct asc_error *asc_pieces_find(struct asc_model *m);
 ASC_MUST struct asc_error *asc_arena_walk(struct asc_model *m, size_t arena);
 /* Give every region its slice of the arena's extents, and sum up. */
 ASC_MUST struct asc_error *asc_arena_finish(struct asc_model *m, size_t arena);
+
+/* Bytes in memory of an arena's regions, but for its top. */
+uint64_t asc_arena_walk_bytes(const struct asc_model *m, size_t arena);
 
 /* ---- tcache.c, mmapped.c ---- */
 

@@ -178,11 +178,11 @@ static uint64_t affordable(const struct asc_model *m)
 static struct asc_error *add_arenas(struct plan *p)
 {
 	struct asc_model *m = p->m;
-	bool whole = m->opts->depth == ASC_DEPTH_WALK;
+	bool whole = m->opts->depth == ASC_DEPTH_WALK, lists = m->opts->depth == ASC_DEPTH_LISTS;
 
 	for (size_t i = 0; i < m->h->narenas; i++) {
 		ASC_TRY(add(p, m->h->arenas[i].addr, m->l->sizeof_malloc_state));
-		if (!whole) {
+		if (lists && !whole) {
 			/* pieces can only be found with their members */
 			m->cache.misses_max = m->work[i].pieces ? 0 : affordable(m);
 			ASC_TRY(add_lists(p, i));
@@ -217,6 +217,21 @@ static struct asc_error *make(struct plan *p)
 	for (size_t i = 0; i < m->h->nmmapped; i++)
 		ASC_TRY(add(p, m->h->mmapped[i].start, m->h->page_size));
 	return NULL;
+}
+
+uint64_t asc_heap_walk_bytes(struct asc_target *t, const struct asc_libc *lib,
+			     const struct asc_residency *res)
+{
+	struct asc_heap_opts opts = { .depth = ASC_DEPTH_HEADERS };
+	struct asc_model m = { .t = t, .lib = lib, .l = &lib->layout, .res = res, .opts = &opts };
+	struct asc_error *err = asc_model_open(&m);
+	uint64_t bytes = 0;
+
+	for (size_t i = 0; !err && i < m.h->narenas; i++)
+		bytes += asc_arena_walk_bytes(&m, i);
+	asc_error_free(err);
+	asc_model_close(&m);
+	return bytes;
 }
 
 struct asc_error *asc_heap_plan(struct asc_target *t, const struct asc_libc *lib,

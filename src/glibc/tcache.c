@@ -293,6 +293,22 @@ static struct asc_error *link_arenas(struct asc_model *m)
 	return NULL;
 }
 
+static struct asc_error *prefetch(struct asc_model *m, const struct asc_thread *threads, size_t n)
+{
+	ASC_AUTO(asc_freep) asc_addr *v = calloc(n + 1, sizeof(*v));
+	size_t kept = 0;
+
+	if (!v)
+		return asc_err(ASC_ENOMEM, "%zu threads", n);
+	for (size_t i = 0; i < n && m->h->libc.has_tcache; i++) {
+		asc_addr slot = asc_thread_slot(m->t, m->lib, &threads[i], m->lib->tcache_off);
+
+		if (slot && asc_model_word(m, slot, &v[kept]) && v[kept])
+			kept++;
+	}
+	return asc_prefetch_tcaches(m, v, kept);
+}
+
 struct asc_error *asc_heap_threads(struct asc_model *m)
 {
 	const struct asc_thread *threads;
@@ -302,6 +318,7 @@ struct asc_error *asc_heap_threads(struct asc_model *m)
 	m->h->threads = calloc(n ? n : 1, sizeof(*m->h->threads));
 	if (!m->h->threads)
 		return asc_err(ASC_ENOMEM, "%zu threads", n);
+	ASC_TRY(prefetch(m, threads, n));
 	for (size_t i = 0; i < n; i++) {
 		m->h->nthreads = i + 1;
 		ASC_TRY(read_thread(m, &threads[i], &m->h->threads[i]));

@@ -19,6 +19,11 @@ struct asc_walk {
 	enum asc_state prev_state;
 	bool have_prev;
 
+	/* size words that a sweep has read: those of [region->first, swept_end); the table of chunks
+	 * takes their place one by one */
+	const uint64_t *swept;
+	size_t nswept, at_swept;
+
 	asc_addr win;
 	size_t win_len;
 	uint64_t win_want;

@@ -8,6 +8,7 @@
 
 #include "base/cleanup.h"
 #include "base/num.h"
+#include "target/readers.h"
 
 enum asc_target_kind asc_target_kind(const struct asc_target *t)
 {
@@ -83,6 +84,11 @@ struct asc_error *asc_read_bulk(struct asc_target *t, struct asc_iov *iov, size_
 	for (size_t i = 0; i < n; i++)
 		iov[i].got = asc_read_some(t, iov[i].addr, iov[i].buf, iov[i].len);
 	return NULL;
+}
+
+bool asc_target_concurrent(const struct asc_target *t)
+{
+	return t->ops->concurrent_bulk;
 }
 
 uint64_t asc_uint_at(const struct asc_target *t, const void *bytes, size_t size)

@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Fastbins and tcache bins are many short lists of chunks that no sweep can tell from live ones.
+ * They are followed side by side: the next node of each list in one request. What is read is kept
+ * by address for those who follow and judge them afterwards, one by one; nothing is judged here.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/num.h"
+#include "glibc/model.h"
+
+enum { NODES_MAX = 1 << 18, FEW = 16 };
+
+struct link {
+	asc_addr chunk;
+	bool tcache; /* links point to user memory, not to headers */
+};
+typedef ASC_VEC(struct link) link_vec;
+
+void asc_nodes_deinit(struct asc_nodes *n)
+{
+	free(n->slots);
+	*n = (struct asc_nodes){ 0 };
+}
+
+static size_t slot_of(const struct asc_nodes *n, asc_addr addr)
+{
+	size_t i = (size_t)(addr * UINT64_C(0x9e3779b97f4a7c15) >> 32) & (n->cap - 1);
+
+	while (n->slots[i].addr && n->slots[i].addr != addr)
+		i = (i + 1) & (n->cap - 1);
+	return i;
+}
+
+const struct asc_node *asc_node_at(const struct asc_nodes *n, asc_addr addr)
+{
+	const struct asc_node *node = n->cap && addr ? &n->slots[slot_of(n, addr)] : NULL;
+
+	return node && node->addr ? node : NULL;
+}
+
+static struct asc_error *grow(struct asc_nodes *n)
+{
+	struct asc_nodes more = { .cap = n->cap ? n->cap * 2 : 1024, .len = n->len };
+
+	more.slots = calloc(more.cap, sizeof(*more.slots));
+	if (!more.slots)
+		return asc_err(ASC_ENOMEM, "%zu list nodes", n->len);
+	for (size_t i = 0; i < n->cap; i++) {
+		if (n->slots[i].addr)
+			more.slots[slot_of(&more, n->slots[i].addr)] = n->slots[i];
+	}
+	free(n->slots);
+	*n = more;
+	return NULL;
+}
+
+/* Would a list that is followed read a node there, and has it not been read yet? */
+static bool wanted(const struct asc_model *m, asc_addr chunk)
+{
+	return chunk && asc_chunk_aligned(m, chunk) && asc_region_at(m, chunk) &&
+	       !asc_node_at(&m->nodes, chunk);
+}
+
+/* Keep what was read of one generation; @p v becomes the next one. */
+static struct asc_error *take(struct asc_model *m, link_vec *v, const struct asc_iov *iov)
+{
+	const struct asc_layout *l = m->l;
+	size_t kept = 0;
+
+	for (size_t i = 0; i < v->len; i++) {
+		struct link at = v->data[i];
+		struct asc_node *node;
+		asc_addr next;
+
+		if (iov[i].got < 4u * l->word)
+			continue;
+		if (m->nodes.len * 2 >= m->nodes.cap)
+			ASC_TRY(grow(&m->nodes));
+		node = &m->nodes.slots[slot_of(&m->nodes, at.chunk)];
+		m->nodes.len += !node->addr;
+		node->addr = at.chunk;
+		memcpy(node->bytes, iov[i].buf, 4u * l->word);
+		next = asc_link_target(l, at.chunk + l->hdr,
+				       asc_word_at(m->t, node->bytes + 2u * l->word));
+		if (at.tcache)
+			next -= asc_min(next, l->hdr);
+		if (wanted(m, next))
+			v->data[kept++] = (struct link){ next, at.tcache };
+	}
+	v->len = kept;
+	return NULL;
+}
+
+static struct asc_error *follow(struct asc_model *m, link_vec *v)
+{
+	ASC_AUTO(asc_freep) struct asc_iov *iov = calloc(v->len + 1, sizeof(*iov));
+	ASC_AUTO(asc_freep) uint8_t *bytes = malloc((v->len + 1) * sizeof(m->nodes.slots->bytes));
+
+	if (!iov || !bytes)
+		return asc_err(ASC_ENOMEM, "%zu lists", v->len);
+	/* of the last few lists one read at a time is as good */
+	while (v->len >= FEW && m->nodes.len < NODES_MAX) {
+		for (size_t i = 0; i < v->len; i++)
+			iov[i] = (struct asc_iov){ .addr = v->data[i].chunk,
+						   .buf = bytes + i * 4u * m->l->word,
+						   .len = 4u * m->l->word };
+		ASC_TRY(asc_read_bulk(m->t, iov, v->len));
+		ASC_TRY(take(m, v, iov));
+		ASC_TRY(asc_model_progress(m, 0));
+	}
+	return NULL;
+}
+
+static struct asc_error *push(struct asc_model *m, link_vec *v, asc_addr chunk, bool tcache)
+{
+	struct link l = { chunk, tcache };
+
+	return wanted(m, chunk) ? asc_vec_push(v, l) : NULL;
+}
+
+struct asc_error *asc_prefetch_tcaches(struct asc_model *m, const asc_addr *tcache, size_t n)
+{
+	const struct asc_layout *l = m->l;
+	struct asc_error *err = NULL;
+	link_vec v = { 0 };
+
+	for (size_t i = 0; i < n && l->tcache_perthread_struct_entries.present; i++) {
+		asc_addr at = tcache[i] + l->tcache_perthread_struct_entries.off, e;
+
+		for (unsigned bin = 0; bin < l->ntcache && bin < ASC_NTCACHE_MAX && !err; bin++) {
+			if (asc_model_word(m, at + (uint64_t)bin * l->word, &e) && e > l->hdr)
+				err = push(m, &v, e - l->hdr, true);
+		}
+	}
+	if (!err)
+		err = follow(m, &v);
+	asc_vec_free(&v);
+	return err;
+}
+
+struct asc_error *asc_prefetch_fastbins(struct asc_model *m)
+{
+	const struct asc_layout *l = m->l;
+	struct asc_error *err = NULL;
+	link_vec v = { 0 };
+
+	for (size_t i = 0; i < m->h->narenas && l->malloc_state_fastbinsY.present; i++) {
+		asc_addr at = m->h->arenas[i].addr + l->malloc_state_fastbinsY.off, p;
+
+		for (unsigned bin = 0; bin < l->nfastbins && bin < ASC_NFASTBINS_MAX && !err;
+		     bin++) {
+			if (asc_model_word(m, at + (uint64_t)bin * l->word, &p))
+				err = push(m, &v, p, false);
+		}
+	}
+	if (!err)
+		err = follow(m, &v);
+	asc_vec_free(&v);
+	return err;
+}

@@ -1,0 +1,468 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "glibc/sweep.h"
+
+#include <byteswap.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "arch/arch.h"
+#include "base/cleanup.h"
+#include "base/num.h"
+#include "target/readers.h"
+
+enum {
+	BLOCK = 64 * 1024,
+	SMALL_WINDOW = 8192,
+	GROUP_BYTES = 192 << 20, /* swept at a time by two readers */
+	TWO_READERS = 4 << 20,	 /* below that a second thread costs more than it saves */
+	BYTES_A_MISS = 16384,	 /* read in the time of one system call */
+};
+
+#define unlikely(x) __builtin_expect(!!(x), 0)
+
+struct job {
+	size_t arena;
+	const struct asc_region *region;
+	struct asc_sweep *sweep;
+};
+
+struct crew {
+	struct asc_model *m;
+	bool keep;
+	ASC_VEC(struct job) jobs;
+	size_t next;	/* atomic */
+	uint64_t bytes; /* ditto: swept */
+	int64_t room;	/* ditto: bytes that the tables may still take */
+	bool stop;	/* ditto */
+};
+
+struct reader {
+	struct crew *crew;
+	bool main;
+	uint64_t told;
+	struct asc_error *err;
+	uint8_t *window;
+	/* of the region at hand */
+	const struct job *job;
+	asc_addr win, win_end, from;
+	uint64_t want;
+};
+
+/* ---- 48 bits in three halves ---- */
+
+static bool put48(uint16_t *to, uint64_t v)
+{
+	to[0] = (uint16_t)v;
+	to[1] = (uint16_t)(v >> 16);
+	to[2] = (uint16_t)(v >> 32);
+	return !(v >> 48);
+}
+
+static uint64_t get48(const uint16_t *v)
+{
+	return (uint64_t)v[2] << 32 | (uint64_t)v[1] << 16 | v[0];
+}
+
+/* ---- the pass ---- */
+
+/* Bytes that are in memory from @p at on, at most @p want. */
+static uint64_t present(const struct asc_model *m, asc_addr at, uint64_t want)
+{
+	const struct asc_residency *res = m->res;
+	size_t i;
+
+	if (!res || res->source == ASC_RESIDENCY_UNKNOWN)
+		return want;
+	i = asc_residency_seek(res, at);
+	if (i == res->n || res->v[i].start > at)
+		return 0;
+	while (i + 1 < res->n && res->v[i + 1].start == res->v[i].end && res->v[i].end - at < want)
+		i++;
+	return asc_min(want, res->v[i].end - at);
+}
+
+/* Move the window to the header at @p p. Tells how far it is, and may be told to end. */
+static bool refill(struct reader *r, asc_addr p)
+{
+	struct crew *c = r->crew;
+	asc_addr from = asc_align_down(p, ASC_CACHE_PAGE);
+	uint64_t want, swept;
+
+	/* far behind the last window: chunks are large here, and few headers are wanted */
+	r->want = from > r->win_end + ASC_CACHE_PAGE ? SMALL_WINDOW
+						     : asc_min(r->want * 4, ASC_WALK_WINDOW);
+	want = asc_min(r->want, asc_align_up(r->job->region->end, ASC_CACHE_PAGE) - from);
+	want = present(c->m, from, want);
+	r->win = from;
+	r->win_end = from + (want ? asc_read_some(c->m->t, from, r->window, (size_t)want) : 0);
+	swept = __atomic_add_fetch(&c->bytes, p - r->from, __ATOMIC_RELAXED);
+	r->from = p;
+	if (r->main) {
+		r->err = asc_model_progress(c->m, swept - r->told);
+		r->told = swept;
+		if (r->err)
+			__atomic_store_n(&c->stop, true, __ATOMIC_RELAXED);
+	}
+	return !__atomic_load_n(&c->stop, __ATOMIC_RELAXED);
+}
+
+/* Blocks up to that of @p at begin with what comes next. */
+static void index_to(struct asc_sweep *s, size_t block, size_t *filled)
+{
+	for (; *filled <= block && *filled < s->nblocks; ++*filled)
+		s->blocks[*filled] =
+			(struct asc_sweep_block){ (uint32_t)s->nodes.len, (uint32_t)s->links.len };
+}
+
+static bool is_large(const struct asc_model *m, uint64_t size)
+{
+	return asc_bin_index(&m->h->libc, size) >= 64;
+}
+
+/* @p word: size word, fd, bk, fd_nextsize, bk_nextsize */
+static struct asc_error *keep_node(const struct asc_model *m, struct asc_sweep *s, asc_addr p,
+				   const uint64_t *word, size_t *filled)
+{
+	uint64_t off = p - s->first;
+	struct asc_sweep_node node = { .at = (uint16_t)(off % BLOCK / 8) };
+	struct asc_sweep_link link = { { 0 }, { 0 } };
+
+	if (word[0] > UINT32_MAX || s->nodes.len == UINT32_MAX || !put48(node.fd, word[1]) ||
+	    !put48(node.bk, word[2]))
+		return NULL;
+	node.raw[0] = (uint16_t)word[0];
+	node.raw[1] = (uint16_t)(word[0] >> 16);
+	index_to(s, off / BLOCK, filled);
+	if (is_large(m, word[0] & ~(uint64_t)7)) {
+		if (!put48(link.fd, word[3]) || !put48(link.bk, word[4]))
+			return NULL;
+		ASC_TRY(asc_vec_push(&s->links, link));
+	}
+	return asc_vec_push(&s->nodes, node);
+}
+
+static bool make_room(struct crew *c, uint64_t bytes)
+{
+	return !c->m->memory_max ||
+	       __atomic_sub_fetch(&c->room, (int64_t)bytes, __ATOMIC_RELAXED) >= 0;
+}
+
+static inline __attribute__((__always_inline__)) uint64_t load(const uint8_t *b, unsigned word,
+							       bool be)
+{
+	uint64_t v8;
+	uint32_t v4;
+
+	if (word == 8) {
+		v8 = asc_load_u64(b);
+		return be ? bswap_64(v8) : v8;
+	}
+	v4 = asc_load_u32(b);
+	return be ? bswap_32(v4) : v4;
+}
+
+static inline __attribute__((__always_inline__)) struct asc_error *pass(struct reader *r,
+									unsigned word, bool be)
+{
+	struct crew *c = r->crew;
+	const struct asc_model *m = c->m;
+	const struct asc_region *region = r->job->region;
+	struct asc_sweep *s = r->job->sweep;
+	const uint64_t align = m->align_mask, minsize = m->l->minsize;
+	const asc_addr end = region->end,
+		       top = region->has_top ? m->h->arenas[r->job->arena].top : end;
+	asc_addr p = region->first, prev = 0;
+	uint64_t w[5] = { 0 }, prev_size = 0; /* of the chunk before */
+	bool whole = false;		      /* w was all in the window */
+	size_t filled = 0;
+
+	while (p < end && p != top) {
+		const uint8_t *b;
+		uint64_t raw, size;
+
+		if (unlikely(p + 6 * word > r->win_end || p < r->win)) {
+			if (!refill(r, p) || p + 2 * word > r->win_end)
+				break;
+		}
+		b = r->window + (p - r->win);
+		raw = load(b + word, word, be);
+		size = raw & ~(uint64_t)7;
+		if (unlikely(size & align || size < minsize || size > end - p))
+			break;
+		if (!(raw & 1)) {
+			if (!prev || load(b, word, be) != prev_size)
+				break;
+			if (whole)
+				ASC_TRY(keep_node(m, s, prev, w, &filled));
+		}
+		if (c->keep) {
+			if (unlikely(s->raw.len == s->raw.cap)) {
+				/* the walk goes on from here and says that it is too much */
+				if (!make_room(c, s->raw.cap / 2 * sizeof(uint64_t)))
+					break;
+				ASC_TRY(asc_vec_push(&s->raw, raw));
+			} else {
+				s->raw.data[s->raw.len++] = raw;
+			}
+		}
+		whole = p + 6 * word <= r->win_end;
+		if (whole) {
+			w[0] = raw;
+			for (unsigned i = 1; i < 5; i++)
+				w[i] = load(b + (i + 1) * word, word, be);
+		}
+		prev = p;
+		prev_size = size;
+		p += size;
+	}
+	index_to(s, SIZE_MAX - 1, &filled);
+	s->stop = p;
+	return NULL;
+}
+
+static struct asc_error *sweep_region(struct reader *r)
+{
+	const struct asc_model *m = r->crew->m;
+	const struct asc_region *region = r->job->region;
+	struct asc_sweep *s = r->job->sweep;
+	bool be = asc_target_arch(m->t)->big_endian;
+
+	s->first = s->stop = r->win = r->win_end = r->from = region->first;
+	r->want = SMALL_WINDOW;
+	if (region->first >= region->end)
+		return NULL;
+	s->nblocks = (size_t)((region->end - region->first) / BLOCK + 2);
+	s->blocks = calloc(s->nblocks, sizeof(*s->blocks));
+	if (!s->blocks)
+		return asc_err(ASC_ENOMEM, "index of %zu blocks", s->nblocks);
+	if (m->l->word == 8)
+		return be ? pass(r, 8, true) : pass(r, 8, false);
+	return be ? pass(r, 4, true) : pass(r, 4, false);
+}
+
+static void *work(void *arg)
+{
+	struct reader *r = arg;
+	struct crew *c = r->crew;
+
+	while (!r->err && !__atomic_load_n(&c->stop, __ATOMIC_RELAXED)) {
+		size_t i = __atomic_fetch_add(&c->next, 1, __ATOMIC_RELAXED);
+		struct asc_error *err;
+
+		if (i >= c->jobs.len)
+			break;
+		r->job = &c->jobs.data[i];
+		err = sweep_region(r);
+		if (!r->err)
+			r->err = err;
+		else
+			asc_error_free(err);
+	}
+	if (r->err)
+		__atomic_store_n(&c->stop, true, __ATOMIC_RELAXED);
+	return NULL;
+}
+
+static struct asc_error *run(struct crew *c, bool two)
+{
+	ASC_AUTO(asc_freep) uint8_t *second = NULL;
+	struct reader a = { .crew = c, .main = true, .window = c->m->window }, b = { .crew = c };
+	pthread_t thread;
+
+	if (two)
+		b.window = second = malloc(ASC_WALK_WINDOW + ASC_CACHE_PAGE);
+	two = second && !pthread_create(&thread, NULL, work, &b);
+	work(&a);
+	if (two)
+		pthread_join(thread, NULL);
+	if (!a.err)
+		return b.err;
+	asc_error_free(b.err);
+	return a.err;
+}
+
+/* ---- what to sweep ---- */
+
+static struct asc_error *add_jobs(struct crew *c, size_t arena, uint64_t *bytes)
+{
+	struct asc_model *m = c->m;
+	const struct asc_arena *a = &m->h->arenas[arena];
+	struct asc_arena_work *w = &m->work[arena];
+
+	w->swept = true;
+	w->sweeps = calloc(a->nregions + 1, sizeof(*w->sweeps));
+	if (!w->sweeps)
+		return asc_err(ASC_ENOMEM, "%zu regions", a->nregions);
+	w->nsweeps = a->nregions;
+	for (size_t i = 0; i < a->nregions; i++) {
+		struct job j = { arena, &a->regions[i], &w->sweeps[i] };
+
+		ASC_TRY(asc_vec_push(&c->jobs, j));
+		*bytes += a->regions[i].end - a->regions[i].first;
+	}
+	return NULL;
+}
+
+/* Count what the sweeps keep. */
+static struct asc_error *account(struct asc_model *m, const struct crew *c)
+{
+	uint64_t bytes = 0;
+
+	for (size_t i = 0; i < c->jobs.len; i++) {
+		const struct asc_sweep *s = c->jobs.data[i].sweep;
+
+		bytes += s->raw.cap * sizeof(uint64_t);
+	}
+	return asc_model_account(m, bytes);
+}
+
+struct asc_error *asc_sweep_arena(struct asc_model *m, size_t arena)
+{
+	struct crew c = { .m = m, .keep = m->opts->depth == ASC_DEPTH_WALK };
+	bool two = asc_target_concurrent(m->t);
+	struct asc_error *err = NULL;
+	uint64_t bytes = 0;
+
+	if (m->work[arena].swept)
+		return NULL;
+	c.room = (int64_t)asc_min(m->memory_max - asc_min(m->memory, m->memory_max), INT64_MAX);
+	for (size_t i = arena; i < m->h->narenas && !err; i++) {
+		if (i > arena && (!two || bytes >= GROUP_BYTES))
+			break;
+		if (!m->work[i].swept && !m->work[i].pieces)
+			err = add_jobs(&c, i, &bytes);
+	}
+	if (!err)
+		err = run(&c, two && bytes >= TWO_READERS && c.jobs.len > 1);
+	if (!err)
+		err = account(m, &c);
+	asc_vec_free(&c.jobs);
+	m->sweeps++;
+	return err;
+}
+
+uint64_t asc_arena_walk_bytes(const struct asc_model *m, size_t arena)
+{
+	const struct asc_arena *a = &m->h->arenas[arena];
+	uint64_t bytes = 0;
+
+	for (size_t i = 0; i < a->nregions; i++) {
+		const struct asc_region *r = &a->regions[i];
+		asc_addr end = r->has_top ? a->top : r->end;
+
+		if (m->res && m->res->source != ASC_RESIDENCY_UNKNOWN)
+			bytes += asc_resident_bytes(m->res, r->start, end);
+		else
+			bytes += end > r->start ? end - r->start : 0;
+	}
+	return bytes;
+}
+
+void asc_sweep_expect(struct asc_model *m, size_t arena)
+{
+	uint64_t misses = asc_arena_walk_bytes(m, arena) / BYTES_A_MISS;
+
+	/* once it has paid, it will again */
+	m->work[arena].patience = m->cache.misses + 32 + misses / (m->sweeps ? 16 : 4);
+}
+
+struct asc_error *asc_sweep_if_slow(struct asc_model *m, size_t arena)
+{
+	const struct asc_arena_work *w = &m->work[arena];
+
+	if (w->swept || w->pieces || m->large_only || m->cache.misses < w->patience)
+		return NULL;
+	return asc_sweep_arena(m, arena);
+}
+
+/* ---- what was seen ---- */
+
+static const struct asc_sweep *sweep_of(const struct asc_model *m, size_t arena, asc_addr p)
+{
+	const struct asc_arena_work *w = &m->work[arena];
+
+	/* by address, as the regions are */
+	for (size_t lo = 0, hi = w->nsweeps; lo < hi;) {
+		size_t mid = lo + (hi - lo) / 2;
+		const struct asc_sweep *s = &w->sweeps[mid];
+
+		if (p < s->first)
+			hi = mid;
+		else if (p >= s->stop)
+			lo = mid + 1;
+		else
+			return s;
+	}
+	return NULL;
+}
+
+static uint32_t raw_of(const struct asc_sweep_node *n)
+{
+	return (uint32_t)n->raw[1] << 16 | n->raw[0];
+}
+
+static size_t find(const struct asc_sweep *s, uint64_t off)
+{
+	size_t block = (size_t)(off / BLOCK), lo, hi, end;
+
+	lo = s->blocks[block].node;
+	hi = end = s->blocks[block + 1].node;
+	while (lo < hi) {
+		size_t mid = lo + (hi - lo) / 2;
+
+		if (s->nodes.data[mid].at < off % BLOCK / 8)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo < end && s->nodes.data[lo].at == off % BLOCK / 8 ? lo : SIZE_MAX;
+}
+
+bool asc_sweep_node(const struct asc_model *m, size_t arena, asc_addr p, uint64_t *word, size_t n)
+{
+	const struct asc_sweep *s = m->work[arena].nsweeps ? sweep_of(m, arena, p) : NULL;
+	const struct asc_sweep_node *node;
+	const struct asc_sweep_link *link;
+	const struct asc_sweep_block *block;
+	size_t at;
+
+	if (!s || !s->blocks)
+		return false;
+	at = find(s, p - s->first);
+	if (at == SIZE_MAX)
+		return false;
+	node = &s->nodes.data[at];
+	word[1] = raw_of(node);
+	word[2] = get48(node->fd);
+	word[3] = get48(node->bk);
+	if (n < 6)
+		return true;
+	if (!is_large(m, word[1] & ~(uint64_t)7))
+		return false;
+	block = &s->blocks[(p - s->first) / BLOCK];
+	link = &s->links.data[block->link];
+	for (size_t i = block->node; i < at; i++)
+		link += is_large(m, raw_of(&s->nodes.data[i]) & ~7u);
+	word[4] = get48(link->fd);
+	word[5] = get48(link->bk);
+	return true;
+}
+
+void asc_sweep_drop(struct asc_arena_work *w, bool all)
+{
+	for (size_t i = 0; i < w->nsweeps; i++) {
+		struct asc_sweep *s = &w->sweeps[i];
+
+		asc_vec_free(&s->nodes);
+		asc_vec_free(&s->links);
+		free(s->blocks);
+		s->blocks = NULL;
+		if (all)
+			asc_vec_free(&s->raw);
+	}
+	if (!all)
+		return;
+	free(w->sweeps);
+	w->sweeps = NULL;
+	w->nsweeps = 0;
+}

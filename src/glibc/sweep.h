@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * A sweep: one pass over an arena's chunks in address order, at the speed of memory, which keeps
+ * what the lists and the walk will ask for. Following a list of a fragmented heap costs a system
+ * call a member; the sweep costs one for hundreds.
+ *
+ * It judges nothing. It keeps what it has seen up to the first header that is not plain, and
+ * whatever it has not kept is read from the target as if there were no sweep.
+ */
+#ifndef ASC_GLIBC_SWEEP_H
+#define ASC_GLIBC_SWEEP_H
+
+#include "glibc/model.h"
+
+/* A free chunk, by the P bit of the one behind it. Small: there may be millions. */
+struct asc_sweep_node {
+	uint16_t at; /* from its block's start, in units of 8 */
+	uint16_t raw[2];
+	uint16_t fd[3], bk[3];
+};
+
+/* fd_nextsize and bk_nextsize of a large one. */
+struct asc_sweep_link {
+	uint16_t fd[3], bk[3];
+};
+
+struct asc_sweep_block {
+	uint32_t node, link; /* the first ones at or behind its start */
+};
+
+/* Of one region. */
+struct asc_sweep {
+	asc_addr first, stop;  /* chunks of [first, stop) were seen */
+	ASC_VEC(uint64_t) raw; /* their size words, for a walk */
+	ASC_VEC(struct asc_sweep_node) nodes;
+	ASC_VEC(struct asc_sweep_link) links;
+	struct asc_sweep_block *blocks;
+	size_t nblocks;
+};
+
+/* Sweep an arena, and with two readers a few of those behind it. */
+ASC_MUST struct asc_error *asc_sweep_arena(struct asc_model *m, size_t arena);
+/* Called before a list's node is read: sweeps once following the lists turns out to be slower. */
+ASC_MUST struct asc_error *asc_sweep_if_slow(struct asc_model *m, size_t arena);
+/* When to lose patience; before an arena's lists. */
+void asc_sweep_expect(struct asc_model *m, size_t arena);
+/*
+ * The free chunk at @p p as a sweep has seen it: size, fd, bk, and with @p n == 6 fd_nextsize and
+ * bk_nextsize (word[1] to word[5]; word[0] is not kept). @return false: it did not
+ */
+bool asc_sweep_node(const struct asc_model *m, size_t arena, asc_addr p, uint64_t *word, size_t n);
+/* What the lists needed can go; @p all: also what the walk needs. */
+void asc_sweep_drop(struct asc_arena_work *w, bool all);
+
+#endif
