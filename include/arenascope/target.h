@@ -65,6 +65,7 @@ enum { ASC_GREGS_MAX = 288, ASC_COMM_LEN = 16 };
 /** General registers of one thread, in the kernel's NT_PRSTATUS order of the target's CPU. */
 struct asc_regs {
 	bool valid;
+	bool partial; /**< only pc and sp are known: from /proc, of a thread that could not be stopped */
 	uint32_t len; /**< bytes used in raw */
 	uint8_t raw[ASC_GREGS_MAX];
 	bool tp_valid;
@@ -87,6 +88,7 @@ struct asc_thread {
 	uint64_t sigblk, sigpnd; /**< valid if sig_valid */
 	bool sig_valid;
 	uint32_t kernel_flags; /**< PF_* of /proc/PID/stat field 9; 0 unknown */
+	bool ran_meanwhile; /**< no_stop: it ran while it was read; its stack may be torn */
 };
 
 struct asc_range {

@@ -32,8 +32,9 @@ const char *asc_sure_name(enum asc_sure s)
 
 const char *asc_stuck_verdict_name(enum asc_stuck_verdict v)
 {
-	static const char *const names[] = { "idle",	"busy", "unclear",  "disk_wait", "stopped",
-					     "blocked", "loop", "orphaned", "deadlock" };
+	static const char *const names[] = { "idle",	"busy",	   "unclear", "disk_wait",
+					     "stopped", "frozen",  "blocked", "loop",
+					     "orphaned", "deadlock" };
 
 	return names[v];
 }
@@ -51,6 +52,11 @@ struct memo {
 struct asc_look_memo {
 	struct memo *v;
 	size_t n;
+	struct arena_memo {
+		asc_addr addr;
+		uint64_t hash; /* of its header without the lock: tops, bins, sums */
+	} *arenas;
+	size_t narenas;
 };
 
 static uint64_t mix(uint64_t h, uint64_t v)
@@ -79,6 +85,48 @@ static void remember(const struct asc_look *look, const struct asc_thread *th, s
 	}
 }
 
+/* Whoever gets anything done in an arena changes its header. @return false: it cannot be read */
+static bool arena_hash(const struct asc_look *look, asc_addr addr, uint64_t *ret)
+{
+	enum { LOCK_AND_FLAGS = 8, LEN = 8192 };
+	uint8_t b[LEN];
+	uint64_t size = look->lib ? look->lib->layout.sizeof_malloc_state : 0, h = 0;
+
+	if (size <= LOCK_AND_FLAGS || size > LEN ||
+	    asc_read_some(look->t, addr, b, (size_t)size) < size)
+		return false;
+	for (size_t i = LOCK_AND_FLAGS; i + 8 <= size; i += 8)
+		h = mix(h, asc_uint_at(look->t, b + i, 8));
+	*ret = h;
+	return true;
+}
+
+/* Was something done in arena @p i between the looks? */
+static bool arena_moved(const struct asc_look *look, const struct asc_look_memo *before, size_t i)
+{
+	asc_addr addr = look->heap->arenas[i].addr;
+	uint64_t now;
+
+	for (size_t k = 0; before && k < before->narenas; k++) {
+		if (before->arenas[k].addr == addr)
+			return arena_hash(look, addr, &now) && now != before->arenas[k].hash;
+	}
+	return false;
+}
+
+static void remember_arenas(const struct asc_look *look, struct asc_look_memo *memo)
+{
+	size_t n = look->heap ? look->heap->narenas : 0;
+
+	memo->arenas = n ? calloc(n, sizeof(*memo->arenas)) : NULL;
+	for (size_t i = 0; memo->arenas && i < n; i++) {
+		struct arena_memo *a = &memo->arenas[memo->narenas];
+
+		a->addr = look->heap->arenas[i].addr;
+		memo->narenas += arena_hash(look, a->addr, &a->hash);
+	}
+}
+
 struct asc_error *asc_look_remember(const struct asc_look *look, struct asc_look_memo **ret)
 {
 	size_t n;
@@ -93,14 +141,17 @@ struct asc_error *asc_look_remember(const struct asc_look *look, struct asc_look
 	}
 	for (memo->n = 0; memo->n < n; memo->n++)
 		remember(look, &th[memo->n], &memo->v[memo->n]);
+	remember_arenas(look, memo);
 	*ret = memo;
 	return NULL;
 }
 
 void asc_look_memo_free(struct asc_look_memo *memo)
 {
-	if (memo)
+	if (memo) {
 		free(memo->v);
+		free(memo->arenas);
+	}
 	free(memo);
 }
 
@@ -184,17 +235,27 @@ static struct asc_error *find_cycle(struct asc_stuck *s)
 	return NULL;
 }
 
-static void mark_progress(struct asc_stuck *s)
+static struct asc_error *mark_progress(const struct asc_look *look,
+				       const struct asc_look_memo *before, struct asc_stuck *s)
 {
+	s->narenas = look->heap ? look->heap->narenas : 0;
+	s->arena_moved = calloc(s->narenas + 1, sizeof(*s->arena_moved));
+	if (!s->arena_moved)
+		return asc_err(ASC_ENOMEM, "arenas");
+	for (size_t i = 0; i < s->narenas; i++)
+		s->arena_moved[i] = arena_moved(look, before, i);
 	for (size_t i = 0; i < s->nlocks; i++) {
 		struct asc_stuck_lock *l = &s->locks[i];
 
+		if (l->arena >= 0 && (size_t)l->arena < s->narenas)
+			l->moved |= s->arena_moved[l->arena];
 		for (size_t k = 0; k < l->nwaiters; k++) {
 			int w = asc_stuck_index(s, l->waiters[k]);
 
 			l->moved |= w >= 0 && s->threads[w].moved;
 		}
 	}
+	return NULL;
 }
 
 /* ---- sentences ---- */
@@ -375,22 +436,35 @@ static bool walks_lists(const struct asc_look *look, const struct asc_stuck_thre
 	return !trace->v[0].function;
 }
 
+/* Of a thread whose arena is not known, any. */
+static bool its_arena_moved(const struct asc_look *look, const struct asc_stuck *s, pid_t tid)
+{
+	bool any = false;
+
+	for (size_t i = 0; look->heap && i < look->heap->nthreads; i++) {
+		const struct asc_heap_thread *t = &look->heap->threads[i];
+
+		if (t->tid == tid && t->known && t->arena >= 0 && (size_t)t->arena < s->narenas)
+			return s->arena_moved[t->arena];
+	}
+	for (size_t i = 0; i < s->narenas; i++)
+		any |= s->arena_moved[i];
+	return any;
+}
+
 /* In malloc, running, in the same call in both looks: a loop if that can be proven. */
 static const struct asc_stuck_thread *find_loop(const struct asc_look *look,
 						const struct asc_stuck *s,
 						const struct asc_stuck_lock *l, bool *ret_damaged)
 {
-	/* whoever loops never lets go: then nobody else gets the lock */
-	for (size_t i = 0; s->looks > 1 && i < s->nlocks; i++) {
-		if (s->locks[i].kind == ASC_LOCK_ARENA && s->locks[i].moved &&
-		    (!l || l == &s->locks[i]))
-			return NULL;
-	}
+	/* whoever loops never lets go: then nobody else gets the lock, or anything done */
+	if (l && s->looks > 1 && l->moved)
+		return NULL;
 	for (size_t i = 0; i < s->nthreads; i++) {
 		const struct asc_stuck_thread *th = &s->threads[i];
 
 		if (!walks_lists(look, th) || (l && l->holder != th->tid) ||
-		    (s->looks > 1 && !th->same_call))
+		    (s->looks > 1 && !th->same_call) || (!l && its_arena_moved(look, s, th->tid)))
 			continue;
 		*ret_damaged = list_damage(look, l ? l->arena : -1);
 		/* corrupt lists under a running malloc, or others that waited all the time in vain */
@@ -503,6 +577,11 @@ static struct asc_error *judge(const struct asc_look *look, struct asc_stuck *s)
 		say_cycle(look, s);
 		return NULL;
 	}
+	if (look->frozen) {
+		s->verdict = ASC_STUCK_FROZEN;
+		add(s, "the process is in a frozen cgroup: %s thaws it", look->frozen);
+		return NULL;
+	}
 	for (size_t i = 0; i < s->nlocks; i++) {
 		if ((s->locks[i].nwaiters || s->locks[i].kind == ASC_LOCK_ARENA) &&
 		    judge_lock(look, s, &s->locks[i]))
@@ -569,7 +648,7 @@ struct asc_error *asc_stuck_make(const struct asc_look *look, const struct asc_l
 	s->nthreads = n;
 	s->fork_child = is_fork_child(look, n);
 	ASC_TRY(asc_stuck_locks(look, kinds, s));
-	mark_progress(s);
+	ASC_TRY(mark_progress(look, before, s));
 	ASC_TRY(judge(look, s));
 	*ret = asc_take(s);
 	return NULL;
@@ -582,6 +661,7 @@ void asc_stuck_free(struct asc_stuck *s)
 	for (size_t i = 0; i < s->nlocks; i++)
 		free(s->locks[i].waiters);
 	free(s->locks);
+	free(s->arena_moved);
 	free(s->threads);
 	free(s->cycle);
 	free(s);

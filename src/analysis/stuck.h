@@ -44,6 +44,7 @@ struct asc_stuck_thread {
 	char what[96];		   /* "arena 1 lock", "poll", "condition variable 0x..", "" */
 	asc_addr futex;		   /* 0: none */
 	int lock;		   /* index into locks, -1 */
+	bool unseen;		   /* what it does further out is not known: no or half a stack */
 	bool in_malloc;		   /* inside malloc's functions */
 	bool holds_lock_functions; /* inside those that run under an arena's lock */
 	bool handler_malloc;	   /* malloc in a signal handler */
@@ -74,6 +75,7 @@ enum asc_stuck_verdict {
 	ASC_STUCK_UNCLEAR,  /* one look cannot tell */
 	ASC_STUCK_DISK,	    /* threads in uninterruptible sleep */
 	ASC_STUCK_STOPPED,  /* the process is stopped by a signal */
+	ASC_STUCK_FROZEN,   /* the process is in a frozen cgroup */
 	ASC_STUCK_BLOCKED,  /* behind a holder that sleeps */
 	ASC_STUCK_LOOP,	    /* behind a holder that runs on the spot */
 	ASC_STUCK_ORPHANED, /* the holder is no thread of this process */
@@ -89,6 +91,8 @@ struct asc_stuck {
 	size_t nthreads;
 	struct asc_stuck_lock *locks; /* the worst first */
 	size_t nlocks;
+	bool *arena_moved; /* something was done in it between the looks */
+	size_t narenas;
 	pid_t *cycle; /* of a deadlock: each waits for the next, the last for the first */
 	size_t ncycle;
 	bool fork_child; /* looks like the child of a threaded process that forked without exec */
@@ -103,6 +107,7 @@ struct asc_look {
 	struct asc_modules *m;
 	struct asc_target
 		*now; /* the process as it runs on, for words that were not captured; or NULL */
+	const char *frozen; /* the file that thaws the process, or NULL */
 	/* nanoseconds on a CPU at the beginning and the end of the time between the looks; may be
 	 * empty */
 	const struct asc_cpu_time *cpu_before, *cpu_after;

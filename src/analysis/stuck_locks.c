@@ -207,6 +207,7 @@ static void malloc_holder(const struct asc_look *look, struct asc_stuck *s,
 					      ASC_SURE_MEDIUM, ASC_SURE_HIGH };
 	unsigned best = 0, ties = 0;
 	bool names = false;
+	unsigned unseen = 0;
 
 	if (l->value_known && !l->value)
 		return;
@@ -214,6 +215,7 @@ static void malloc_holder(const struct asc_look *look, struct asc_stuck *s,
 		unsigned n = score(look, l, &s->threads[i]);
 
 		names |= s->threads[i].in_malloc;
+		unseen += s->threads[i].unseen;
 		if (n > best) {
 			best = n;
 			ties = 0;
@@ -224,7 +226,10 @@ static void malloc_holder(const struct asc_look *look, struct asc_stuck *s,
 	}
 	if (!best) {
 		/* only where stacks show malloc's functions does their absence say something */
-		l->holder_gone = names && l->nwaiters;
+		l->holder_gone = names && l->nwaiters && !unseen;
+		if (unseen && l->nwaiters)
+			snprintf(l->how, sizeof(l->how),
+				 "perhaps one of the %u threads whose stacks are not known", unseen);
 		if (l->holder_gone) {
 			l->sure = ASC_SURE_MEDIUM;
 			snprintf(l->how, sizeof(l->how),

@@ -262,5 +262,6 @@ void asc_stuck_classify(const struct asc_look *look, const struct asc_thread *th
 	} else if (th->syscall_nr == -1) {
 		ret->doing = ASC_DOING_RUN;
 	}
+	ret->unseen = !trace->n || th->ran_meanwhile || (th->regs.partial && trace->note);
 	look_for_malloc(trace, ret, w && w->kind == ASC_LOCK_LOWLEVEL);
 }

@@ -47,6 +47,19 @@ static void name_frame(struct asc_modules *m, const struct asc_libc *libcs, size
 	}
 }
 
+static const char *no_registers(const struct asc_thread *th)
+{
+	switch (th->state) {
+	case 'D':
+		return "uninterruptible sleep: no registers";
+	case 'Z':
+	case 'X':
+		return "it has ended";
+	default:
+		return th->stopped ? "no registers" : "it runs: no registers without a stop";
+	}
+}
+
 static struct asc_error *read_trace(struct asc_unwinder *u, struct asc_modules *m,
 				    const struct asc_libc *libcs, size_t nlibcs,
 				    const struct asc_thread *th, size_t max_depth,
@@ -57,14 +70,13 @@ static struct asc_error *read_trace(struct asc_unwinder *u, struct asc_modules *
 
 	ret->tid = th->tid;
 	if (!th->regs.valid) {
-		ret->note = th->state == 'D' ? "uninterruptible sleep: no registers"
-					     : "no registers";
+		ret->note = no_registers(th);
 		return NULL;
 	}
 	err = asc_unwinder_run(u, th, max_depth, &s);
 	if (err)
 		return err;
-	ret->note = s.note;
+	ret->note = th->ran_meanwhile ? "it ran while it was read (--no-stop): may be torn" : s.note;
 	ret->v = calloc(s.n ? s.n : 1, sizeof(*ret->v));
 	if (!ret->v) {
 		asc_stack_free(&s);

@@ -213,6 +213,10 @@ const struct asc_error_help asc_error_helps[] = {
 	{ "W-ENVIRON", 0, "the environment could not be read",
 	  "GLIBC_TUNABLES and MALLOC_ variables are unknown.", 0 },
 	{ "W-FINDINGS", 1, "more findings than are kept", "The rest was counted only.", 0 },
+	{ "W-FROZEN", 0, "the target is in a frozen cgroup",
+	  "docker pause and the cgroup freezer keep every thread from running. Its memory is read "
+	  "as it is; stuck cannot tell waiting from progress.",
+	  "docker unpause; or write to the file that the message names" },
 	{ "W-LAYOUT", 0, "libc's layout is not from its debug file",
 	  "It is from the built-in table or from a scan, and was checked against invariants.",
 	  "install libc6-dbg of the target's distribution" },

@@ -21,6 +21,7 @@ enum said {
 	SAID_OTHER_LIBC = 32,
 	SAID_BUSY = 64,
 	SAID_DSTATE = 128,
+	SAID_FROZEN = 256,
 };
 
 /* JSON has every warning in every document; people read it once. */
@@ -133,7 +134,11 @@ static void warn_stop(struct asc_session *s, struct asc_out *o)
 		     s->busy_retries + 1);
 		asc_out_partial(o);
 	}
-	if (s->pause.not_stopped)
+	if (s->frozen[0])
+		WARN(s, o, SAID_FROZEN, "W-FROZEN",
+		     "the target is in a frozen cgroup (%s): nothing of it runs until it is thawed",
+		     s->frozen);
+	else if (s->pause.not_stopped)
 		WARN(s, o, SAID_DSTATE, "W-DSTATE",
 		     "%u threads in uninterruptible sleep could not be stopped in time",
 		     s->pause.not_stopped);

@@ -34,6 +34,7 @@ struct asc_error *asc_look_take(struct asc_session *s, struct asc_out *o, unsign
 		.t = s->data,
 		.m = s->modules,
 		.now = s->live != s->data ? s->live : NULL,
+		.frozen = s->frozen[0] ? s->frozen : NULL,
 		.heap = extra & ASC_NEED_LISTS ? asc_session_heap(s) : NULL,
 		.lib = s->nlibcs ? &s->libcs[0] : NULL,
 	};

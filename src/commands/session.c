@@ -22,15 +22,17 @@
 #include "render/render.h"
 #include "symbols/allocator.h"
 #include "target/capture.h"
+#include "target/diagnose.h"
 #include "target/proc.h"
+#include "target/stackplan.h"
 #include "target/vmflags.h"
 
 enum {
 	BUSY_TRIES = 20,
 	THREAD_US = 25,			 /* of the pause */
 	BYTES_PER_MS = 5000000,		 /* ditto: 5 GB/s */
-	STACK_MAX = 8 << 20,		 /* captured of one stack */
-	STACKS_MAX = 1 << 30,		 /* of all */
+	STACK_MAX = 8 << 20,		 /* captured of one stack ... */
+	STACK_MIN = 128 << 10,		 /* ... and what is tried where that is too much */
 };
 
 /* What one stop reads; SYMBOLS and LIBC do not need it. */
@@ -237,29 +239,6 @@ static struct asc_error *copy_error(const struct asc_error *e)
 
 typedef ASC_VEC(struct asc_range) range_vec;
 
-static struct asc_error *plan_stacks(struct asc_session *s, range_vec *v)
-{
-	const struct asc_maps *maps = asc_target_maps(s->live);
-	uint64_t total = 0;
-	size_t n;
-	const struct asc_thread *t = asc_target_threads(s->live, &n);
-
-	for (size_t i = 0; i < n && total < STACKS_MAX; i++) {
-		asc_addr sp;
-		if (!t[i].regs.valid || !asc_regs_sp(s->live, &t[i].regs, &sp))
-			continue;
-		const struct asc_map *m = asc_maps_find(maps, sp);
-		if (!m)
-			continue;
-		/* below sp: the red zone, and what a signal frame's unwinder looks at */
-		struct asc_range r = { .addr = asc_max(m->start, sp < 512 ? 0 : sp - 512) };
-		r.len = asc_min(m->end - r.addr, STACK_MAX);
-		total += r.len;
-		ASC_TRY(asc_vec_push(v, r));
-	}
-	return NULL;
-}
-
 static struct asc_error *plan_heaps(struct asc_session *s, const struct asc_residency *res,
 				    enum asc_depth depth, range_vec *v)
 {
@@ -303,6 +282,24 @@ static bool fits_pause(const struct asc_session *s, uint64_t bytes)
 {
 	return s->opts.no_stop || s->opts.hold || !s->opts.max_pause_ms ||
 	       pause_estimate_ms(s, bytes) <= s->opts.max_pause_ms;
+}
+
+/* Whole stacks, or as much of each as the pause allows: deep frames are worth less than all. */
+static struct asc_error *plan_stacks(struct asc_session *s, range_vec *v)
+{
+	ASC_AUTO(asc_freep) struct asc_range *r = NULL;
+	uint64_t bytes = 0, each = STACK_MAX;
+	size_t n = 0;
+
+	for (;; each /= 4) {
+		ASC_TRY(asc_stack_ranges(s->live, each, &r, &n, &bytes));
+		if (fits_pause(s, bytes) || each / 4 < STACK_MIN)
+			break;
+		free(asc_take(r));
+	}
+	for (size_t i = 0; i < n; i++)
+		ASC_TRY(asc_vec_push(v, r[i]));
+	return NULL;
 }
 
 static struct asc_error *check_pause(const struct asc_session *s, uint64_t bytes)
@@ -455,6 +452,8 @@ static struct asc_error *copy_stacks(struct asc_session *s)
 	asc_vec_free(&v);
 	if (!err)
 		s->captured_bytes = asc_capture_bytes(s->data);
+	if (!err && s->opts.no_stop)
+		asc_live_mark_runners(s->live, s->data);
 	return err;
 }
 
@@ -490,6 +489,8 @@ static struct asc_error *read_live(struct asc_session *s, unsigned *want)
 	struct asc_error *err = prepare(s, want);
 	const unsigned needs = *want;
 
+	if (!asc_diagnose_frozen(asc_target_pid(s->live), s->frozen, sizeof(s->frozen)))
+		s->frozen[0] = 0;
 	if (!err)
 		err = stop_quiet(s);
 	s->taken_at = time(NULL);

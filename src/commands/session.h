@@ -72,6 +72,7 @@ struct asc_session {
 	struct asc_error *no_heap;  /* why there is no glibc heap, or NULL */
 	struct asc_error *other_libcs; /* why a further libc could not be read, or NULL */
 	uint64_t captured_bytes;
+	char frozen[512];	    /* the file that thaws the live target, or "" */
 	unsigned said;		    /* warnings that text shows once a session (head.c) */
 	uint64_t progress_start, progress_drawn; /* ms; 0: nothing drawn */
 };

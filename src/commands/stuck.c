@@ -340,7 +340,7 @@ const struct asc_cmd asc_cmd_stuck = {
 		"spot inside "
 		"malloc), blocked (behind a holder that sleeps), busy (contended, but it moves), "
 		"unclear, "
-		"disk wait, stopped, or idle: nothing is stuck.\n"
+		"disk wait, stopped, frozen (in a cgroup freezer), or idle: nothing is stuck.\n"
 		"Then every lock that is waited for, and malloc's that are held. Mutexes, stdio "
 		"streams and the "
 		"loader name their owner; for malloc's locks it is inferred from the stacks, with "

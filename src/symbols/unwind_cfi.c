@@ -348,7 +348,7 @@ struct asc_error *asc_unwind_cfi(struct asc_unwinder *u, const struct asc_thread
 
 		r.v[i] = asc_arch_reg(arch, th->regs.raw, th->regs.len,
 				      (struct asc_reg_field){ off, cpu->word });
-		r.known[i] = true;
+		r.known[i] = !th->regs.partial || i == cpu->sp;
 	}
 	(void)asc_regs_pc(u->t, &th->regs, &r.pc);
 	for (;;) {

@@ -35,6 +35,7 @@ struct asc_unwinder {
 	void *space; /* of libunwind */
 	/* of the trace that runs */
 	uint64_t regs[17];
+	bool partial; /* of them only pc and sp are known */
 	bool no_info; /* a frame without unwind information was met */
 };
 

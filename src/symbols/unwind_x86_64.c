@@ -81,7 +81,8 @@ static int access_reg(unw_addr_space_t as, unw_regnum_t reg, unw_word_t *val, in
 	(void)as;
 	if (write)
 		return -UNW_EREADONLYREG;
-	if (reg < 0 || (size_t)reg >= ASC_ARRAY_SIZE(u->regs))
+	if (reg < 0 || (size_t)reg >= ASC_ARRAY_SIZE(u->regs) ||
+	    (u->partial && reg != RSP && reg != RIP))
 		return -UNW_EBADREG;
 	*val = u->regs[reg];
 	return 0;
@@ -144,6 +145,7 @@ static bool step_by_frame_pointer(struct asc_unwinder *u, unw_cursor_t *c, asc_a
 		unw_get_reg(c, kept[i], &v);
 		u->regs[kept[i]] = v;
 	}
+	u->partial = false; /* the one that matters is known from here on */
 	u->regs[RBP] = frame[0];
 	u->regs[RSP] = rbp + sizeof(frame);
 	u->regs[RIP] = frame[1];
@@ -202,10 +204,14 @@ static struct asc_error *walk(struct asc_unwinder *u, unw_cursor_t *c, size_t ma
 		if (!r)
 			return NULL;
 		if (r < 0) {
-			ret->note =
-				u->no_info
-					? "no unwind information, and no frame pointer that helps"
-					: "the unwind information does not fit the stack";
+			if (u->partial)
+				ret->note = "it could not be stopped, and from here on the stack "
+					    "needs a register";
+			else if (u->no_info)
+				ret->note = "no unwind information, and no frame pointer that "
+					    "helps";
+			else
+				ret->note = "the unwind information does not fit the stack";
 			return NULL;
 		}
 	}
@@ -217,6 +223,7 @@ struct asc_error *asc_unwind_x86_64(struct asc_unwinder *u, const struct asc_thr
 	unw_cursor_t c;
 	uint64_t back;
 
+	u->partial = th->regs.partial;
 	for (size_t i = 0; i < ASC_ARRAY_SIZE(u->regs); i++)
 		u->regs[i] = asc_load_u64(th->regs.raw + reg_slots[i] * sizeof(uint64_t));
 	/* A call through a bad pointer: the caller is on top of the stack. */

@@ -125,29 +125,30 @@ static bool file_has(const char *path, const char *word)
 }
 
 /* A line of /proc/PID/cgroup: "6:freezer:/path" (v1) or "0::/path" (v2) */
-static bool cgroup_frozen(const char *line)
+static bool cgroup_frozen(const char *line, char *file, size_t size)
 {
 	static const char *const v2[] = { "/sys/fs/cgroup", "/sys/fs/cgroup/unified" };
 	const char *controllers = strchr(line, ':');
 	const char *path = controllers ? strchr(controllers + 1, ':') : NULL;
-	char file[4400];
 
 	if (!path)
 		return false;
 	path++;
 	if (!strncmp(controllers, ":freezer:", 9)) {
-		snprintf(file, sizeof(file), "/sys/fs/cgroup/freezer%.4096s/freezer.state", path);
+		snprintf(file, size, "/sys/fs/cgroup/freezer%.4096s/freezer.state", path);
 		return file_has(file, "FROZEN") || file_has(file, "FREEZING");
 	}
 	for (size_t i = 0; i < ASC_ARRAY_SIZE(v2) && !strncmp(line, "0::", 3); i++) {
-		snprintf(file, sizeof(file), "%s%.4096s/cgroup.events", v2[i], path);
-		if (file_has(file, "frozen 1"))
-			return true;
+		snprintf(file, size, "%s%.4096s/cgroup.events", v2[i], path);
+		if (!file_has(file, "frozen 1"))
+			continue;
+		snprintf(file, size, "%s%.4096s/cgroup.freeze", v2[i], path);
+		return true;
 	}
 	return false;
 }
 
-bool asc_diagnose_frozen(pid_t pid)
+bool asc_diagnose_frozen(pid_t pid, char *ret_file, size_t size)
 {
 	ASC_AUTO(asc_text_free) struct asc_text text = { 0 };
 	char *line, *at;
@@ -155,7 +156,7 @@ bool asc_diagnose_frozen(pid_t pid)
 	if (asc_proc_read(pid, 0, "cgroup", &text))
 		return false;
 	for (at = text.p; (line = asc_text_line(&at));) {
-		if (cgroup_frozen(line))
+		if (cgroup_frozen(line, ret_file, size))
 			return true;
 	}
 	return false;

@@ -19,9 +19,11 @@ ASC_MUST struct asc_error *asc_diagnose(pid_t pid, int os_errno, const char *wha
 ASC_MUST struct asc_error *asc_diagnose_state(pid_t pid);
 /* ASC_EPERM, E-TRACED, if another process traces @p pid. */
 ASC_MUST struct asc_error *asc_diagnose_traced(pid_t pid);
-/* Is it in a frozen cgroup (docker pause, freezer)? Its memory can be read, but it does not stop or
- * run. */
-bool asc_diagnose_frozen(pid_t pid);
+/*
+ * Is it in a frozen cgroup (docker pause, freezer)? Its memory can be read, but nothing of it runs.
+ * @p ret_file: the file that thaws it, cut to @p size.
+ */
+bool asc_diagnose_frozen(pid_t pid, char *ret_file, size_t size);
 
 enum { ASC_FACT_TEXT = 128 };
 

@@ -19,10 +19,12 @@
 #include "base/fault.h"
 #include "base/num.h"
 #include "base/vec.h"
+#include "target/cputime.h"
 #include "target/diagnose.h"
 #include "target/live_threads.h"
 #include "target/pagemap.h"
 #include "target/proc.h"
+#include "target/stackplan.h"
 #include "target/stopper.h"
 #include "target/target.h"
 
@@ -37,6 +39,8 @@ struct live {
 	char *auxv_raw;
 	size_t auxv_len;
 	struct asc_stopper *stopper;
+	struct asc_cpu_time *cpu; /* no_stop: of the moment before the threads were read */
+	size_t ncpu;
 	struct asc_text text; /* reused, so that it is warm while the target is stopped */
 };
 
@@ -276,16 +280,17 @@ static struct asc_error *take_threads(struct live *l, struct asc_thread_list *be
 	const struct asc_stop_slot *slots = asc_stopper_slots(l->stopper, &n);
 	struct asc_thread_list now = { 0 };
 
-	ASC_TRY(asc_threads_stopped(l->t.pid, l->t.arch, before, slots, n, &now));
+	ASC_TRY(asc_threads_stopped(l->task_fd, l->t.arch, before, slots, n, &now));
 	free(l->t.threads);
 	l->t.threads = now.v;
 	l->t.nthreads = now.n;
 	return NULL;
 }
 
-static struct asc_error *read_threads(struct live *l, bool syscalls, struct asc_thread_list *ret)
+static struct asc_error *read_threads(struct live *l, unsigned what, struct asc_thread_list *ret)
 {
-	struct asc_error *err = asc_threads_read(l->t.pid, syscalls, &l->text, ret);
+	struct asc_error *err =
+		asc_threads_read(l->t.pid, l->task_fd, l->t.arch, what, &l->text, ret);
 
 	return err ? err : ret->n ? NULL : gone(l);
 }
@@ -294,7 +299,14 @@ static struct asc_error *refresh(struct live *l)
 {
 	struct asc_thread_list now = { 0 };
 
-	ASC_TRY(read_threads(l, true, &now));
+	/* the times before the registers: who has not run since has the stack that they belong to */
+	l->ncpu = 0;
+	free(asc_take(l->cpu));
+	l->cpu = calloc(l->t.nthreads + 1, sizeof(*l->cpu));
+	if (!l->cpu)
+		return asc_err(ASC_ENOMEM, "%zu threads", l->t.nthreads);
+	l->ncpu = asc_cpu_times(l->t.pid, l->t.threads, l->t.nthreads, l->cpu);
+	ASC_TRY(read_threads(l, ASC_THREADS_WCHAN | ASC_THREADS_SYSCALL, &now));
 	free(l->t.threads);
 	l->t.threads = now.v;
 	l->t.nthreads = now.n;
@@ -336,7 +348,7 @@ static struct asc_error *live_stop(struct asc_target *t, const struct asc_stop_o
 		return gone(l);
 	if (l->no_stop)
 		return refresh(l);
-	ASC_TRY(read_threads(l, false, &before));
+	ASC_TRY(read_threads(l, ASC_THREADS_WCHAN, &before));
 	ASC_TRY(asc_stopper_start(t->pid, l->task_fd, before.n, opts, &l->stopper));
 	/* the pid may have been given to another process, or the program replaced, before we held
 	 * it */
@@ -371,6 +383,22 @@ static bool live_alive(struct asc_target *t)
 	return !err;
 }
 
+/* Whose registers and stack are of one moment? Those who did not run since the first were read. */
+void asc_live_mark_runners(struct asc_target *live, struct asc_target *data)
+{
+	struct live *l = live_of(live);
+	ASC_AUTO(asc_freep) struct asc_cpu_time *now = calloc(data->nthreads + 1, sizeof(*now));
+	size_t n = now ? asc_cpu_times(data->pid, data->threads, data->nthreads, now) : 0;
+
+	for (size_t i = 0; l->no_stop && i < data->nthreads; i++) {
+		struct asc_thread *th = &data->threads[i];
+		uint64_t a, b;
+
+		th->ran_meanwhile = !asc_cpu_time_of(l->cpu, l->ncpu, th->tid, &a) ||
+				    !asc_cpu_time_of(now, n, th->tid, &b) || a != b;
+	}
+}
+
 static struct asc_error *live_residency(struct asc_target *t, struct asc_residency **ret)
 {
 	struct live *l = live_of(t);
@@ -394,6 +422,7 @@ static void live_close(struct asc_target *t)
 	}
 	asc_pagemap_close(l->pagemap);
 	free(l->auxv_raw);
+	free(l->cpu);
 	asc_text_free(&l->text);
 }
 
@@ -475,7 +504,7 @@ static struct asc_error *open_live(struct live *l)
 	ASC_TRY(read_auxv(l));
 	ASC_TRY(read_maps(l));
 	ASC_TRY(probe(l));
-	ASC_TRY(read_threads(l, true, &threads));
+	ASC_TRY(read_threads(l, 0, &threads));
 	l->t.threads = threads.v;
 	l->t.nthreads = threads.n;
 	return NULL;

@@ -3,8 +3,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/num.h"
@@ -15,6 +17,7 @@
 enum { ERESTARTSYS = 512, ERESTARTNOINTR = 513, ERESTART_RESTARTBLOCK = 516 };
 /* More newborn threads than this keep their unread names rather than lengthen the pause. */
 enum { NEWBORN_READS = 64 };
+enum { LEAF_BYTES = 4096 };
 
 void asc_threads_free(struct asc_thread_list *list)
 {
@@ -22,48 +25,106 @@ void asc_threads_free(struct asc_thread_list *list)
 	*list = (struct asc_thread_list){ 0 };
 }
 
-/* "NR ARG0 .. ARG5 SP PC", "running", or "-1 SP PC" outside of a system call */
-static void parse_syscall(const char *s, struct asc_thread *t)
+/* A short file of a thread: one read has it all, and no path is walked but its end. */
+static bool read_leaf(int task_fd, pid_t tid, const char *leaf, struct asc_text *text)
 {
-	uint64_t nr;
-	char word[24];
+	ASC_AUTO(asc_closep) int fd = -1;
+	char path[32];
+	ssize_t n;
 
-	t->syscall_nr = INT64_MIN;
-	for (int i = -1; i < 6; i++) {
-		size_t n = strcspn(s, " \n");
+	if (text->cap < LEAF_BYTES) {
+		char *p = realloc(text->p, LEAF_BYTES);
 
-		if (!n || n >= sizeof(word))
-			return;
-		memcpy(word, s, n);
-		word[n] = 0;
-		if (i < 0 && (!strcmp(word, "running") || !strcmp(word, "-1"))) {
-			t->syscall_nr = -1;
-			return;
-		}
-		if (!asc_parse_u64(word, &nr))
-			return;
-		if (i < 0)
-			t->syscall_nr = (int64_t)nr;
-		else
-			t->syscall_args[i] = nr;
-		s += n + (s[n] == ' ');
+		if (!p)
+			return false;
+		text->p = p;
+		text->cap = LEAF_BYTES;
 	}
-	t->syscall_args_valid = true;
+	snprintf(path, sizeof(path), "%d/%s", (int)tid, leaf);
+	fd = openat(task_fd, path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	do {
+		n = read(fd, text->p, text->cap - 1);
+	} while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return false;
+	text->len = (size_t)n;
+	text->p[n] = 0;
+	return true;
 }
 
-static void read_syscall(pid_t pid, struct asc_text *text, struct asc_thread *t)
+/* A number at @p s, which moves on behind it. */
+static bool next_number(const char **s, uint64_t *ret)
+{
+	size_t n = strcspn(*s, " \n");
+	char word[24];
+
+	if (!n || n >= sizeof(word))
+		return false;
+	memcpy(word, *s, n);
+	word[n] = 0;
+	*s += n + ((*s)[n] == ' ');
+	return asc_parse_u64(word, ret);
+}
+
+static void put_reg(struct asc_regs *r, struct asc_reg_field f, uint64_t v)
+{
+	if (f.size == 4 && f.off + 4u <= sizeof(r->raw))
+		memcpy(r->raw + f.off, &(uint32_t){ (uint32_t)v }, 4);
+	else if (f.size == 8 && f.off + 8u <= sizeof(r->raw))
+		memcpy(r->raw + f.off, &v, 8);
+}
+
+/* Where it sleeps: as good as a stop for a stack whose functions keep no frame pointer. */
+static void put_pc_sp(const struct asc_arch *arch, const char *s, struct asc_thread *t)
+{
+	uint64_t pc, sp;
+
+	if (!next_number(&s, &sp) || !next_number(&s, &pc) || !pc || !sp)
+		return;
+	t->regs = (struct asc_regs){ .valid = true, .partial = true, .len = arch->gregs_size };
+	put_reg(&t->regs, arch->pc, pc);
+	put_reg(&t->regs, arch->sp, sp);
+}
+
+/* "NR ARG0 .. ARG5 SP PC", "running", or "-1 SP PC" outside of a system call */
+static void parse_syscall(const struct asc_arch *arch, const char *s, struct asc_thread *t)
+{
+	uint64_t nr;
+
+	t->syscall_nr = INT64_MIN;
+	if (!strncmp(s, "running", 7) || !strncmp(s, "-1 ", 3)) {
+		t->syscall_nr = -1;
+		if (*s == '-')
+			put_pc_sp(arch, s + 3, t);
+		return;
+	}
+	if (!next_number(&s, &nr))
+		return;
+	for (size_t i = 0; i < 6; i++) {
+		if (!next_number(&s, &t->syscall_args[i]))
+			return;
+	}
+	t->syscall_nr = (int64_t)nr;
+	t->syscall_args_valid = true;
+	put_pc_sp(arch, s, t);
+}
+
+static void read_syscall(int task_fd, const struct asc_arch *arch, struct asc_text *text,
+			 struct asc_thread *t)
 {
 	t->syscall_nr = INT64_MIN;
-	if (!asc_proc_read(pid, t->tid, "syscall", text))
-		parse_syscall(text->p, t);
+	if (read_leaf(task_fd, t->tid, "syscall", text))
+		parse_syscall(arch, text->p, t);
 }
 
 /* @return false if the thread is gone */
-static bool read_stat(pid_t pid, struct asc_text *text, struct asc_thread *t)
+static bool read_stat(int task_fd, struct asc_text *text, struct asc_thread *t)
 {
 	struct asc_proc_stat st;
 
-	if (asc_proc_read(pid, t->tid, "stat", text) || !asc_proc_parse_stat(text->p, &st) ||
+	if (!read_leaf(task_fd, t->tid, "stat", text) || !asc_proc_parse_stat(text->p, &st) ||
 	    st.state == 'X')
 		return false;
 	memcpy(t->name, st.comm, sizeof(t->name) - 1);
@@ -76,28 +137,28 @@ static bool read_stat(pid_t pid, struct asc_text *text, struct asc_thread *t)
 	return true;
 }
 
-static bool read_one(pid_t pid, bool syscalls, struct asc_text *text, struct asc_thread *t)
+static bool read_one(int task_fd, const struct asc_arch *arch, unsigned what,
+		     struct asc_text *text, struct asc_thread *t)
 {
 	size_t n;
 
-	if (!read_stat(pid, text, t))
+	if (!read_stat(task_fd, text, t))
 		return false;
-	if (!asc_proc_read(pid, t->tid, "status", text))
-		t->sig_valid = asc_proc_status_hex(text->p, "SigBlk", &t->sigblk) &&
-			       asc_proc_status_hex(text->p, "SigPnd", &t->sigpnd);
 	/* "0": not asleep, or no right to know */
-	if (!asc_proc_read(pid, t->tid, "wchan", text) && strcmp(text->p, "0")) {
+	if (what & ASC_THREADS_WCHAN && t->state != 'R' &&
+	    read_leaf(task_fd, t->tid, "wchan", text) && strcmp(text->p, "0")) {
 		n = asc_min(text->len, sizeof(t->wchan) - 1);
 		memcpy(t->wchan, text->p, n);
 		t->wchan[n] = 0;
 	}
 	t->syscall_nr = INT64_MIN;
-	if (syscalls)
-		read_syscall(pid, text, t);
+	if (what & ASC_THREADS_SYSCALL)
+		read_syscall(task_fd, arch, text, t);
 	return true;
 }
 
-struct asc_error *asc_threads_read(pid_t pid, bool syscalls, struct asc_text *text,
+struct asc_error *asc_threads_read(pid_t pid, int task_fd, const struct asc_arch *arch,
+				   unsigned what, struct asc_text *text,
 				   struct asc_thread_list *ret)
 {
 	ASC_AUTO(asc_freep) pid_t *tids = NULL;
@@ -112,7 +173,7 @@ struct asc_error *asc_threads_read(pid_t pid, bool syscalls, struct asc_text *te
 		return asc_err(ASC_ENOMEM, "%zu threads", n);
 	for (size_t i = 0; i < n; i++) {
 		v[kept] = (struct asc_thread){ .tid = tids[i] };
-		kept += read_one(pid, syscalls, text, &v[kept]);
+		kept += read_one(task_fd, arch, what, text, &v[kept]);
 	}
 	*ret = (struct asc_thread_list){ v, kept };
 	return NULL;
@@ -158,6 +219,7 @@ static void apply_slot(const struct asc_arch *arch, const struct asc_stop_slot *
 		       struct asc_thread *t)
 {
 	t->stopped = true;
+	t->regs.partial = false;
 	t->regs.len = (uint32_t)asc_min(s->len, sizeof(t->regs.raw));
 	memcpy(t->regs.raw, s->raw, t->regs.len);
 	t->regs.valid = s->len == arch->gregs_size;
@@ -172,7 +234,7 @@ static void apply_slot(const struct asc_arch *arch, const struct asc_stop_slot *
 		t->wchan[0] = 0;
 }
 
-struct asc_error *asc_threads_stopped(pid_t pid, const struct asc_arch *arch,
+struct asc_error *asc_threads_stopped(int task_fd, const struct asc_arch *arch,
 				      const struct asc_thread_list *before,
 				      const struct asc_stop_slot *slots, size_t n,
 				      struct asc_thread_list *ret)
@@ -196,12 +258,12 @@ struct asc_error *asc_threads_stopped(pid_t pid, const struct asc_arch *arch,
 		if (!known)
 			t->state = '?';
 		if (!known && newborn++ < NEWBORN_READS)
-			read_stat(pid, &text, t);
+			read_stat(task_fd, &text, t);
 		if (slots[i].state == ASC_SLOT_STOPPED) {
 			apply_slot(arch, &slots[i], t);
 		} else {
 			t->state = slots[i].state == ASC_SLOT_ZOMBIE ? 'Z' : (char)slots[i].found;
-			read_syscall(pid, &text, t);
+			read_syscall(task_fd, arch, &text, t);
 		}
 		kept++;
 	}

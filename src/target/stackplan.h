@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Which bytes of a stopped process its stacks are in. */
+#ifndef ASC_TARGET_STACKPLAN_H
+#define ASC_TARGET_STACKPLAN_H
+
+#include "arenascope/target.h"
+
+/*
+ * From a little below each thread's stack pointer upwards, at most @p each_max bytes a thread, to
+ * the end of its mapping. What the kernel says is in no page is left out, since reading it would
+ * make pages in the target. @p ret is owned by the caller; @p ret_bytes: their sum.
+ */
+ASC_MUST struct asc_error *asc_stack_ranges(struct asc_target *live, uint64_t each_max,
+					    struct asc_range **ret, size_t *ret_n,
+					    uint64_t *ret_bytes);
+
+/*
+ * Live, opened with no_stop: mark the threads of @p data (itself, or what was captured of it) that
+ * have run since asc_target_stop(): what was read of their stacks may be torn.
+ */
+void asc_live_mark_runners(struct asc_target *live, struct asc_target *data);
+
+#endif
