@@ -65,7 +65,7 @@ enum { ASC_GREGS_MAX = 288, ASC_COMM_LEN = 16 };
 /** General registers of one thread, in the kernel's NT_PRSTATUS order of the target's CPU. */
 struct asc_regs {
 	bool valid;
-	bool partial; /**< only pc and sp are known: from /proc, of a thread that could not be stopped */
+	bool partial; /**< pc, sp, perhaps tp, no others: from /proc, of a thread that was not stopped */
 	uint32_t len; /**< bytes used in raw */
 	uint8_t raw[ASC_GREGS_MAX];
 	bool tp_valid;

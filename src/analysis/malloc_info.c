@@ -24,11 +24,16 @@ static uint64_t word(const struct asc_heap *h, uint64_t v)
 
 static struct asc_error *truncated(const struct asc_arena *a, const char *what)
 {
-	struct asc_error *err =
-		asc_err(ASC_ENOTFOUND,
-			"arena %u: a list of free chunks (%s) is damaged, so that glibc's own "
-			"text cannot be told",
-			a->index, what);
+	struct asc_error *err;
+
+	if (a->busy)
+		return asc_err_try(asc_err(ASC_EAGAIN, "arena %u: %s changed while it was read",
+					   a->index, what),
+				   "again; without --no-stop it is read while it stands still");
+	err = asc_err(ASC_ENOTFOUND,
+		      "arena %u: a list of free chunks (%s) is damaged, so that glibc's own "
+		      "text cannot be told",
+		      a->index, what);
 
 	return asc_err_try(err, "the command check says where; arenas and bins show what is left");
 }

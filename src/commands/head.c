@@ -126,7 +126,13 @@ static void warn_stop(struct asc_session *s, struct asc_out *o)
 {
 	if (s->possibly_inconsistent)
 		WARN(s, o, SAID_INCONSISTENT, "W-NO-STOP",
-		     "read while it ran (--no-stop): possibly inconsistent");
+		     "read while it ran (--no-stop), %zu of its threads meanwhile: possibly "
+		     "inconsistent",
+		     s->ran);
+	else if (s->opts.no_stop && s->live)
+		WARN(s, o, SAID_INCONSISTENT, "W-NO-STOP",
+		     "not stopped (--no-stop), but no thread of it ran while it was read: "
+		     "consistent");
 	if (s->busy && !s->any_moment) {
 		WARN(s, o, SAID_BUSY, "W-BUSY",
 		     "malloc was in the middle of an operation at every one of %u stops: the "

@@ -66,7 +66,6 @@ struct asc_error *asc_session_open(const struct asc_session_opts *opts, struct a
 		return err;
 	}
 	s->opts.symbols.arg = s;
-	s->possibly_inconsistent = opts->no_stop && s->live;
 	s->taken_at = time(NULL);
 	s->have = ASC_NEED_TARGET;
 	*ret = s;
@@ -411,7 +410,7 @@ static struct asc_error *read_heaps(struct asc_session *s, unsigned needs)
 	struct asc_heap_opts ho = {
 		.depth = needs & ASC_NEED_WALK ? ASC_DEPTH_WALK : ASC_DEPTH_LISTS,
 		.max_memory = s->opts.max_memory,
-		.in_malloc = s->busy,
+		.in_malloc = s->busy || s->possibly_inconsistent,
 		.progress = asc_session_progress,
 		.progress_arg = s,
 	};
@@ -452,8 +451,6 @@ static struct asc_error *copy_stacks(struct asc_session *s)
 	asc_vec_free(&v);
 	if (!err)
 		s->captured_bytes = asc_capture_bytes(s->data);
-	if (!err && s->opts.no_stop)
-		asc_live_mark_runners(s->live, s->data);
 	return err;
 }
 
@@ -470,6 +467,24 @@ static struct asc_error *read_stopped(struct asc_session *s, unsigned needs)
 	if (needs & (ASC_NEED_LISTS | ASC_NEED_WALK))
 		ASC_TRY(read_heaps(s, needs));
 	return needs & ASC_NEED_STACKS && !s->opts.hold ? copy_stacks(s) : NULL;
+}
+
+/*
+ * Without a stop: who ran while it was read? If nobody did, it is as good as with one. Else what
+ * does not add up is no damage: it is read again with that in mind.
+ */
+static struct asc_error *read_running(struct asc_session *s, unsigned needs)
+{
+	s->possibly_inconsistent = false;
+	ASC_TRY(read_stopped(s, needs));
+	s->ran = asc_live_mark_runners(s->live, s->data);
+	s->possibly_inconsistent = s->ran;
+	if (!s->ran || !s->nheaps)
+		return NULL;
+	forget_data(s);
+	ASC_TRY(read_stopped(s, needs));
+	s->ran = asc_live_mark_runners(s->live, s->data);
+	return NULL;
 }
 
 static void say_pause(struct asc_session *s)
@@ -495,7 +510,7 @@ static struct asc_error *read_live(struct asc_session *s, unsigned *want)
 		err = stop_quiet(s);
 	s->taken_at = time(NULL);
 	if (!err)
-		err = read_stopped(s, needs);
+		err = s->opts.no_stop ? read_running(s, needs) : read_stopped(s, needs);
 	if (s->opts.hold && !err) {
 		asc_session_note(s, "held: the target stays stopped");
 		return NULL;

@@ -63,7 +63,8 @@ struct asc_session {
 	bool busy;		    /* and still was at last */
 	bool any_moment;	    /* stuck, stacks: malloc in mid-operation is what they look for */
 	unsigned have;		    /* enum asc_needs that are fulfilled */
-	bool possibly_inconsistent; /* --no-stop */
+	bool possibly_inconsistent; /* --no-stop, and threads ran while it was read */
+	size_t ran;		    /* how many of them */
 	int64_t taken_at;	    /* seconds since the epoch, of the last read */
 	const char *allocator;	    /* "glibc", "jemalloc", "tcmalloc", "mimalloc", "musl" ...; static; NULL unknown */
 	const char *allocator_module; /* path, or NULL */

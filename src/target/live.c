@@ -27,6 +27,7 @@
 #include "target/stackplan.h"
 #include "target/stopper.h"
 #include "target/target.h"
+#include "target/threadptr.h"
 
 struct live {
 	struct asc_target t;
@@ -310,7 +311,9 @@ static struct asc_error *refresh(struct live *l)
 	free(l->t.threads);
 	l->t.threads = now.v;
 	l->t.nthreads = now.n;
-	return read_maps(l);
+	ASC_TRY(read_maps(l));
+	asc_find_thread_pointers(&l->t);
+	return NULL;
 }
 
 static bool exited(const struct live *l)
@@ -358,6 +361,8 @@ static struct asc_error *live_stop(struct asc_target *t, const struct asc_stop_o
 	asc_fault("tool", 6);
 	if (!err)
 		err = take_threads(l, &before);
+	if (!err)
+		asc_find_thread_pointers(t);
 	if (err)
 		live_release(t, &pause);
 	return err;
@@ -384,11 +389,13 @@ static bool live_alive(struct asc_target *t)
 }
 
 /* Whose registers and stack are of one moment? Those who did not run since the first were read. */
-void asc_live_mark_runners(struct asc_target *live, struct asc_target *data)
+size_t asc_live_mark_runners(struct asc_target *live, struct asc_target *data)
 {
 	struct live *l = live_of(live);
 	ASC_AUTO(asc_freep) struct asc_cpu_time *now = calloc(data->nthreads + 1, sizeof(*now));
 	size_t n = now ? asc_cpu_times(data->pid, data->threads, data->nthreads, now) : 0;
+
+	size_t ran = 0;
 
 	for (size_t i = 0; l->no_stop && i < data->nthreads; i++) {
 		struct asc_thread *th = &data->threads[i];
@@ -396,7 +403,9 @@ void asc_live_mark_runners(struct asc_target *live, struct asc_target *data)
 
 		th->ran_meanwhile = !asc_cpu_time_of(l->cpu, l->ncpu, th->tid, &a) ||
 				    !asc_cpu_time_of(now, n, th->tid, &b) || a != b;
+		ran += th->ran_meanwhile;
 	}
+	return ran;
 }
 
 static struct asc_error *live_residency(struct asc_target *t, struct asc_residency **ret)

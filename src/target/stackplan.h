@@ -16,8 +16,9 @@ ASC_MUST struct asc_error *asc_stack_ranges(struct asc_target *live, uint64_t ea
 
 /*
  * Live, opened with no_stop: mark the threads of @p data (itself, or what was captured of it) that
- * have run since asc_target_stop(): what was read of their stacks may be torn.
+ * have run since asc_target_stop(): what was read of their stacks may be torn. @return how many; if
+ * none, everything that was read is of one moment
  */
-void asc_live_mark_runners(struct asc_target *live, struct asc_target *data);
+size_t asc_live_mark_runners(struct asc_target *live, struct asc_target *data);
 
 #endif

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "target/threadptr.h"
+
+#include <string.h>
+
+#include "arch/arch.h"
+#include "base/num.h"
+
+enum {
+	STEP = 4096,
+	DESCRIPTOR = 2048,     /* looked for the thread id this far behind its beginning */
+	UP = 256 << 10,	       /* the descriptor lies above the stack, the TLS block between */
+	SMALL = 1 << 20,       /* a mapping in which ld.so keeps the main thread's TLS */
+	SMALL_READ = 64 << 10, /* of one such mapping, from either end */
+	SMALL_TRIES = 64,
+};
+
+static bool has_tid(const struct asc_target *t, const uint8_t *b, size_t len, pid_t tid)
+{
+	for (size_t i = 16; i + 4 <= len; i += 4) {
+		if (asc_uint_at(t, b + i, 4) == (uint64_t)tid)
+			return true;
+	}
+	return false;
+}
+
+/* A descriptor of @p tid that begins in [from, to). */
+static bool search(struct asc_target *t, asc_addr from, asc_addr to, pid_t tid, asc_addr *ret)
+{
+	uint8_t b[STEP + DESCRIPTOR];
+	unsigned word = t->arch->word_size;
+
+	for (asc_addr at = asc_align_down(from, 16); at < to; at += STEP) {
+		size_t got = asc_read_some(t, at, b, sizeof(b));
+
+		for (size_t i = 0; i < STEP && i + 3 * word <= got; i += 16) {
+			if (asc_word_at(t, b + i) != at + i ||
+			    asc_word_at(t, b + i + 2 * word) != at + i ||
+			    !has_tid(t, b + i, asc_min(got - i, DESCRIPTOR), tid))
+				continue;
+			*ret = at + i;
+			return true;
+		}
+		if (got < STEP)
+			return false;
+	}
+	return false;
+}
+
+static bool above_stack(struct asc_target *t, const struct asc_thread *th, asc_addr *ret)
+{
+	const struct asc_map *m;
+	asc_addr sp;
+
+	if (!asc_regs_sp(t, &th->regs, &sp))
+		return false;
+	m = asc_maps_find(&t->maps, sp);
+	return m && m->path[0] != '[' && search(t, sp, asc_min(m->end, sp + UP), th->tid, ret);
+}
+
+/* ld.so maps the first thread's TLS before anything else; a static program has it in its heap. */
+static bool of_main_thread(struct asc_target *t, pid_t tid, asc_addr *ret)
+{
+	unsigned tries = 0;
+
+	for (size_t i = t->maps.n; i-- > 0 && tries < SMALL_TRIES;) {
+		const struct asc_map *m = &t->maps.v[i];
+		bool heap = !strcmp(m->path, "[heap]");
+
+		if (m->inode || !(m->flags & ASC_MAP_WRITE) || !(m->flags & ASC_MAP_READ) ||
+		    (m->path[0] && !heap) || (m->end - m->start > SMALL && !heap))
+			continue;
+		tries++;
+		if (search(t, m->start, asc_min(m->end, m->start + SMALL_READ), tid, ret))
+			return true;
+		if (!heap && m->end - m->start > SMALL_READ &&
+		    search(t, asc_max(m->start + SMALL_READ, m->end - SMALL_READ), m->end, tid,
+			   ret))
+			return true;
+	}
+	return false;
+}
+
+void asc_find_thread_pointers(struct asc_target *t)
+{
+	if (t->arch->tls != ASC_TLS_II)
+		return;
+	for (size_t i = 0; i < t->nthreads; i++) {
+		struct asc_thread *th = &t->threads[i];
+
+		if (!th->regs.valid || !th->regs.partial || th->regs.tp_valid)
+			continue;
+		th->regs.tp_valid = th->tid == t->pid ? of_main_thread(t, th->tid, &th->regs.tp)
+						      : above_stack(t, th, &th->regs.tp);
+	}
+}
