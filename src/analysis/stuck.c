@@ -203,6 +203,8 @@ static int next_of(const struct asc_stuck *s, int i)
 {
 	const struct asc_stuck_lock *l = lock_of(s, i);
 
+	if (s->threads[i].joins)
+		return asc_stuck_index(s, s->threads[i].joins);
 	return l && l->holder && !l->holder_gone ? asc_stuck_index(s, l->holder) : -1;
 }
 
@@ -322,8 +324,9 @@ static void say_cycle(const struct asc_look *look, struct asc_stuck *s)
 		if (i)
 			add(s, i + 1 == s->ncycle ? "; " : ", ");
 		add_thread(look, s, s->cycle[i]);
-		add(s, " waits for %s, held by thread %d", s->threads[k].what,
-		    (int)s->cycle[(i + 1) % s->ncycle]);
+		add(s, " waits for %s", s->threads[k].what);
+		if (!s->threads[k].joins)
+			add(s, ", held by thread %d", (int)s->cycle[(i + 1) % s->ncycle]);
 	}
 	if (s->ncycle > SHOWN)
 		add(s, ", and so on through %zu threads", s->ncycle);

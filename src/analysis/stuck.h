@@ -44,6 +44,7 @@ struct asc_stuck_thread {
 	char what[96];		   /* "arena 1 lock", "poll", "condition variable 0x..", "" */
 	asc_addr futex;		   /* 0: none */
 	int lock;		   /* index into locks, -1 */
+	pid_t joins;		   /* waits for the end of this thread; 0: does not */
 	bool unseen;		   /* what it does further out is not known: no or half a stack */
 	bool in_malloc;		   /* inside malloc's functions */
 	bool holds_lock_functions; /* inside those that run under an arena's lock */

@@ -20,6 +20,12 @@ enum {
 	MUTEX_KIND = 16, /* offset of pthread_mutex_t's kind */
 	PRIO_INHERIT = 32,
 	TID_MASK = 0x3fffffff,
+	/* pthread_rwlock_t: what readers and writers sleep on, who writes */
+	RW_PHASE = 8,
+	RW_WRITERS = 12,
+	RW_READERS_SHIFT = 3,
+	RW_WRITER_64 = 24,
+	RW_WRITER_32 = 28,
 };
 
 int asc_stuck_index(const struct asc_stuck *s, pid_t tid)
@@ -244,6 +250,44 @@ static void malloc_holder(const struct asc_look *look, struct asc_stuck *s,
 		 ties ? "inferred from stacks, one of %u" : "inferred from stacks", ties + 1);
 }
 
+static void rwlock_holder(const struct asc_look *look, struct asc_stuck *s,
+			  struct asc_stuck_lock *l)
+{
+	unsigned off = asc_target_arch(look->t)->word_size == 8 ? RW_WRITER_64 : RW_WRITER_32;
+	uint64_t writer;
+
+	if (asc_look_peek(look, l->addr + off, 4, &writer) && writer && writer <= TID_MASK)
+		name_owner(s, l, (pid_t)writer, "writer field of the lock");
+	else if (l->value_known && l->value >> RW_READERS_SHIFT)
+		snprintf(l->how, sizeof(l->how), "readers that have it or want it: %u; it does not say who",
+			 l->value >> RW_READERS_SHIFT);
+}
+
+/* Whoever runs the function is inside pthread_once and waits for nobody else's run of it. */
+static void once_holder(const struct asc_look *look, struct asc_stuck *s, struct asc_stuck_lock *l)
+{
+	unsigned found = 0;
+
+	for (size_t i = 0; i < s->nthreads; i++) {
+		const struct asc_trace *trace = asc_trace_of(look->traces, s->threads[i].tid);
+		bool inside = false;
+
+		for (size_t k = 1; trace && k < trace->n && !inside; k++)
+			inside = trace->v[k].function &&
+				 strstr(trace->v[k].function, "pthread_once");
+		if (!inside || s->threads[i].futex == l->addr)
+			continue;
+		found++;
+		l->holder = s->threads[i].tid;
+	}
+	if (!found)
+		return;
+	l->sure = found == 1 ? ASC_SURE_HIGH : ASC_SURE_LOW;
+	snprintf(l->how, sizeof(l->how), found == 1 ? "inferred from stacks"
+						    : "inferred from stacks, one of %u",
+		 found);
+}
+
 static void find_holder(const struct asc_look *look, struct asc_stuck *s, struct asc_stuck_lock *l)
 {
 	pid_t owner;
@@ -262,12 +306,26 @@ static void find_holder(const struct asc_look *look, struct asc_stuck *s, struct
 	case ASC_LOCK_LOADER:
 		mutex_holder(look, s, l);
 		break;
+	case ASC_LOCK_RWLOCK:
+		rwlock_holder(look, s, l);
+		break;
+	case ASC_LOCK_ONCE:
+		once_holder(look, s, l);
+		break;
 	default:
 		break;
 	}
 }
 
 /* ---- all of them ---- */
+
+/* Readers and writers of one read-write lock sleep on different words of it. */
+static asc_addr lock_address(asc_addr futex, enum asc_lock_kind kind)
+{
+	if (kind != ASC_LOCK_RWLOCK)
+		return futex;
+	return futex - (futex % 8 ? RW_WRITERS : RW_PHASE);
+}
 
 static struct asc_error *add_waited(const enum asc_lock_kind *kinds, struct asc_stuck *s)
 {
@@ -288,7 +346,7 @@ static struct asc_error *add_waited(const enum asc_lock_kind *kinds, struct asc_
 				continue;
 			th->doing = ASC_DOING_LOCK;
 		}
-		l = lock_at(s, th->futex, kinds[i]);
+		l = lock_at(s, lock_address(th->futex, kinds[i]), kinds[i]);
 		if (!l || !add_waiter(l, th->tid))
 			return asc_err(ASC_ENOMEM, "locks");
 	}

@@ -221,10 +221,12 @@ static void name_wait(const struct asc_look *look, const struct waits *w, asc_ad
 	uint64_t tid;
 
 	/* joiners wait for the tid field to become 0 */
-	if (!strcmp(w->what, "the end of a thread") && futex && asc_look_peek(look, futex, 4, &tid))
+	if (!strcmp(w->what, "the end of a thread") && futex && asc_look_peek(look, futex, 4, &tid)) {
 		snprintf(ret->what, sizeof(ret->what), "the end of thread %" PRIu64, tid);
-	else
+		ret->joins = tid <= INT32_MAX ? (pid_t)tid : 0;
+	} else {
 		snprintf(ret->what, sizeof(ret->what), "%s", w->what);
+	}
 }
 
 void asc_stuck_classify(const struct asc_look *look, const struct asc_thread *th,
@@ -243,8 +245,10 @@ void asc_stuck_classify(const struct asc_look *look, const struct asc_thread *th
 	if (th->state == 'D') {
 		ret->doing = ASC_DOING_DISK;
 		name_call(th, trace, ret);
-		if (th->wchan[0])
-			snprintf(ret->what, sizeof(ret->what), "%s", th->wchan);
+		/* the program's word for it, and the kernel's */
+		if (th->wchan[0] && strcmp(ret->what, th->wchan) != 0)
+			snprintf(ret->what + strlen(ret->what),
+				 sizeof(ret->what) - strlen(ret->what), " (%s)", th->wchan);
 	} else if (th->state == 'T') {
 		ret->doing = ASC_DOING_STOP;
 		snprintf(ret->what, sizeof(ret->what), "stopped by a signal");

@@ -22,20 +22,32 @@ HANGS = {
     "raw-futex": ("unclear", "unclear", r"futex .* 5 threads wait"),
     "idle": ("idle", "idle", r"nothing is stuck: .* 7 wait for work, 0 run"),
 }
+# the same without help from malloc: victims/stall.c; how the holder is known
+STALLS = {
+    "pipe-arena": ("blocked", "blocked", r"arena 0 lock .* sleeps in read .* confidence high\); 3 threads wait"),
+    "dead-arena": ("orphaned", "orphaned", r"arena 0 lock .* nobody who is in this process: it has ended"),
+    "dead-mutex": ("orphaned", "orphaned", r"mutex .* held by thread \d+, which is no thread of this process"),
+    "rwlock-writer": ("blocked", "blocked", r"read-write lock .* sleeps in read; 4 threads wait"),
+    "rwlock-reader": ("unclear", "unclear", r"read-write lock .* contended; 2 threads wait"),
+    "lost-wakeup": ("idle", "idle", r"no thread waits for a lock"),
+    "once": ("blocked", "blocked", r"one-time initialisation .* sleeps in read .* confidence high\); 3 threads wait"),
+    "atfork": ("blocked", "blocked", r"mutex .* sleeps in read; 1 thread waits"),
+    "loader-join": ("deadlock", "deadlock", r"thread (\d+).* waits for the end of thread (\d+); thread \2.* loader lock, held by thread \1"),
+}
 EXITS = (0, 1)  # 1: malloc was in mid-operation, so its lists may not add up: the very point
 
 
-def start(victim, mode):
-    v = victim("hang", mode)
+def start(victim, mode, name="hang"):
+    v = victim(name, mode)
     v.line("ready")
     pid = int([line for line in v.lines if line.startswith("pid ")][-1].split()[1])
     return v, pid
 
 
-@pytest.mark.parametrize("mode", HANGS)
+@pytest.mark.parametrize("mode", [*HANGS, *STALLS])
 def test_verdict(victim, tmp_path, mode):
-    live, dead, words = HANGS[mode]
-    v, pid = start(victim, mode)
+    live, dead, words = HANGS.get(mode) or STALLS[mode]
+    v, pid = start(victim, mode, "hang" if mode in HANGS else "stall")
     guard = helpers.Untouched(pid)
 
     found = helpers.arenascope_json("-p", pid, "stuck", rc=EXITS)
@@ -50,6 +62,16 @@ def test_verdict(victim, tmp_path, mode):
     assert (found["verdict"], found["looks"]) == (dead, 1), found["summary"]
     assert re.search(words, found["summary"]), found["summary"]
     guard.check()
+    v.close()
+
+
+def test_malloc_of_the_programs_own(victim):
+    """A lock in front of malloc that is taken again while it is held."""
+    v, pid = start(victim, None, "interposed")
+    for options in ([], ["--no-stop"]):
+        found = helpers.arenascope_json("-p", pid, *options, "stuck", rc=EXITS)
+        assert found["verdict"] == "deadlock", found["summary"]
+        assert re.search(r"waits for mutex, which it holds itself; 3 more threads wait", found["summary"]), found["summary"]
     v.close()
 
 
