@@ -375,6 +375,7 @@ void asc_borrow_end(struct asc_borrow *b)
 	if (b->mem >= 0)
 		close(b->mem);
 	b->mem = -1;
+	asc_halt_settle(&b->halt);
 	asc_halt_free(&b->halt);
 }
 #endif

@@ -132,6 +132,8 @@ void asc_halt_release(struct asc_halt *h, pid_t keep);
 void asc_halt_thin(struct asc_halt *h);
 /* A late one stopped meanwhile: let it go. @return true if @p tid was one of them */
 bool asc_halt_late(struct asc_halt *h, pid_t tid, int status);
+/* Before the end: those that were asked to stop and did not yet. Let go now, they would see EINTR. */
+void asc_halt_settle(struct asc_halt *h);
 struct asc_halted *asc_halt_find(struct asc_halt *h, pid_t tid);
 void asc_halt_free(struct asc_halt *h);
 /* -EINTR that the application would see only because of us, made a restart. @return true: changed */
@@ -178,6 +180,7 @@ struct asc_op {
 	const uint8_t *code;
 	struct asc_range *skips;
 	size_t nskips;
+	bool hugetlb; /* some of its private memory is in hugetlb pages */
 	uint64_t slots;
 };
 

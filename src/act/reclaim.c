@@ -33,7 +33,7 @@ enum {
 	PIECE = 1 << 20,
 	SLOTS_MIN = 64,
 	SLOTS_MAX = 1 << 16,
-	STOP_MS = 2000,
+	STOP_MS = 4000, /* longer than it waits for a lock that is held for good */
 	KERNEL_ERRORS = 4095,
 };
 
@@ -64,6 +64,7 @@ static struct asc_error *find_skips(pid_t pid, struct asc_op *op)
 		}
 		if (strncmp(line, "VmFlags:", 8) || !at.len)
 			continue;
+		op->hugetlb |= strstr(line, " ht") != NULL;
 		for (size_t i = 0; i < ASC_ARRAY_SIZE(flags); i++) {
 			if (strstr(line, flags[i])) {
 				err = asc_vec_push(&v, at);
@@ -116,8 +117,9 @@ static struct asc_error *parameters(const struct asc_act_ctx *c, int arena, stru
 	p->only = arena >= 0;
 	p->main_arena = c->lib->main_arena;
 	p->page = page;
+	ASC_TRY(find_skips(op->pid, op));
 	/* whole huge pages or nothing: some kernels round a release of a part up */
-	p->granule = asc_max(page, huge);
+	p->granule = op->hugetlb ? asc_max(page, huge) : page;
 	p->slice_ns = (c->opts.slice_us ? c->opts.slice_us : SLICE_DEFAULT_US) * 1000ull;
 	p->piece = asc_max(PIECE, p->granule);
 	p->batch = BATCH_FIRST;
@@ -136,7 +138,7 @@ static struct asc_error *parameters(const struct asc_act_ctx *c, int arena, stru
 	op->code = code;
 	op->code_len = asc_align_up(sizeof(code), page);
 	op->slots = slots(asc_target_maps(c->live));
-	return find_skips(op->pid, op);
+	return NULL;
 }
 
 static uint64_t table_bytes(const struct asc_op *op)
@@ -416,33 +418,40 @@ static struct asc_error *begin(struct asc_borrow *b)
 	if (!err || err->code != ASC_EAGAIN)
 		return err;
 	asc_error_free(err);
-	asc_halt_free(&b->halt);
+	/* those that did not stop in time are still ours */
 	b->since = b->halt.since = b->halt.ms = 0;
 	return asc_begin_all(b);
 }
 
-static struct asc_error *reclaim(struct asc_op *op)
+static struct asc_error *run(struct asc_borrow *b, struct asc_op *op)
 {
-	struct asc_act_result *res = &op->sh->result;
-	ASC_AUTO(asc_freep) struct asc_borrow *b = calloc(1, sizeof(*b));
 	struct run r = { .b = b, .op = op };
 	struct asc_error *err;
 	enum asc_ran how = ASC_RAN;
 
-	if (!b)
-		return asc_err(ASC_ENOMEM, "the helper process");
-	b->op = op;
-	b->mem = -1;
-	b->halt.pid = op->pid;
 	ASC_TRY(begin(b));
 	err = asc_borrow_write(b, map_bytes(op));
 	if (err) {
 		asc_halt_release(&b->halt, 0);
 		return err;
 	}
-	err = steps(&r, res, &how);
-	finish(&r, how, res);
-	asc_act_times(b, res);
+	err = steps(&r, &op->sh->result, &how);
+	finish(&r, how, &op->sh->result);
+	asc_act_times(b, &op->sh->result);
+	return err;
+}
+
+static struct asc_error *reclaim(struct asc_op *op)
+{
+	ASC_AUTO(asc_freep) struct asc_borrow *b = calloc(1, sizeof(*b));
+	struct asc_error *err;
+
+	if (!b)
+		return asc_err(ASC_ENOMEM, "the helper process");
+	b->op = op;
+	b->mem = -1;
+	b->halt.pid = op->pid;
+	err = run(b, op);
 	asc_borrow_end(b);
 	return err;
 }

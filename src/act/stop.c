@@ -29,7 +29,7 @@
 #include "target/proc.h"
 #include "target/restart.h"
 
-enum { PASSES = 1000, PATIENCE_MS = 200, PATIENCE_D_MS = 10, LOOK_NS = 20000 };
+enum { PASSES = 1000, PATIENCE_MS = 200, PATIENCE_D_MS = 10, LOOK_NS = 20000, SETTLE_MS = 10000 };
 
 double asc_act_now(void)
 {
@@ -126,6 +126,8 @@ static void look(const struct asc_halt *h, struct asc_halted *t)
 	if (si.si_status >> 8 != PTRACE_EVENT_STOP) {
 		int sig = si.si_status & 0x7f;
 
+		/* any stop takes back the wish for one */
+		asc_pt(PTRACE_INTERRUPT, t->tid, 0, NULL);
 		/* SIGTRAP of an exec: an event of ours, not a signal */
 		asc_pt(PTRACE_CONT, t->tid, 0, si.si_status >> 8 ? NULL : (void *)(long)sig);
 		return;
@@ -296,24 +298,46 @@ void asc_halt_release(struct asc_halt *h, pid_t keep)
 bool asc_halt_late(struct asc_halt *h, pid_t tid, int status)
 {
 	struct asc_halted *t = asc_halt_find(h, tid);
+	struct iovec io;
 
 	if (!t)
 		return false;
 	if (WIFSTOPPED(status)) {
-		struct iovec io = { &t->regs, sizeof(t->regs) };
+		bool event = status >> 16 == PTRACE_EVENT_STOP;
 
-		t->known = status >> 16 == PTRACE_EVENT_STOP &&
-			   !asc_pt(PTRACE_GETREGSET, tid, NT_PRSTATUS, &io);
-		if (t->known && asc_halt_hide_eintr(h->pid, &t->regs))
+		io = (struct iovec){ &t->regs, sizeof(t->regs) };
+		if (event && !asc_pt(PTRACE_GETREGSET, tid, NT_PRSTATUS, &io) &&
+		    asc_halt_hide_eintr(h->pid, &t->regs))
 			asc_pt(PTRACE_SETREGSET, tid, NT_PRSTATUS, &io);
-		if (t->known)
-			let_go(t);
-		else
-			asc_pt(PTRACE_CONT, tid, 0,
-			       status >> 16 ? NULL : (void *)(long)WSTOPSIG(status));
-	} else {
-		t->state = ASC_HALT_GONE;
+		/* a signal goes on to where it was meant to go */
+		asc_pt(PTRACE_DETACH, tid, 0, status >> 16 ? NULL : (void *)(long)WSTOPSIG(status));
 	}
+	t->state = ASC_HALT_GONE;
 	return true;
+}
+
+void asc_halt_settle(struct asc_halt *h)
+{
+	double began = asc_act_now();
+	struct asc_proc_stat st;
+	bool waiting = true;
+
+	while (waiting && asc_act_now() - began < SETTLE_MS) {
+		waiting = false;
+		for (size_t i = 0; i < h->n; i++) {
+			struct asc_halted *t = &h->v[i];
+
+			if (t->state != ASC_HALT_LATE)
+				continue;
+			look(h, t);
+			if (t->state == ASC_HALT_STOPPED)
+				let_go(t);
+			/* in state D nothing was interrupted */
+			waiting |= t->state == ASC_HALT_LATE &&
+				   !asc_proc_stat(h->pid, t->tid, &st) && st.state != 'D';
+		}
+		if (waiting)
+			nap();
+	}
 }
 #endif

@@ -108,22 +108,16 @@ static void finish(struct asc_borrow *b, enum asc_ran how, int sig, struct asc_a
 	}
 }
 
-/* In the helper. */
-static struct asc_error *call(struct asc_op *op)
+static struct asc_error *run(struct asc_borrow *b)
 {
+	const struct asc_op *op = b->op;
 	struct asc_act_result *r = &op->sh->result;
-	ASC_AUTO(asc_freep) struct asc_borrow *b = calloc(1, sizeof(*b));
 	struct asc_go go;
 	struct asc_error *err;
 	enum asc_ran how;
 	double began;
 	int sig = 0;
 
-	if (!b)
-		return asc_err(ASC_ENOMEM, "the helper process");
-	b->op = op;
-	b->mem = -1;
-	b->halt.pid = op->pid;
 	ASC_TRY(asc_begin_all(b));
 	err = asc_borrow_write(b, 0);
 	if (!err) {
@@ -143,13 +137,28 @@ static struct asc_error *call(struct asc_op *op)
 	r->call_ms = asc_act_now() - began;
 	finish(b, how, sig, r);
 	asc_act_times(b, r);
-	asc_borrow_end(b);
 	if (how == ASC_RAN_ABORT)
 		return asc_err_why(
 			asc_err_id(asc_err(ASC_EAGAIN, "the call was taken back"), "E-BUSY"),
 			"it waited for an arena lock that is held for good; nothing is left "
 			"behind");
 	return NULL;
+}
+
+/* In the helper. */
+static struct asc_error *call(struct asc_op *op)
+{
+	ASC_AUTO(asc_freep) struct asc_borrow *b = calloc(1, sizeof(*b));
+	struct asc_error *err;
+
+	if (!b)
+		return asc_err(ASC_ENOMEM, "the helper process");
+	b->op = op;
+	b->mem = -1;
+	b->halt.pid = op->pid;
+	err = run(b);
+	asc_borrow_end(b);
+	return err;
 }
 
 struct asc_error *asc_act_call(const struct asc_act_ctx *c, const char *name, uint64_t a,
