@@ -22,6 +22,7 @@
 #include "base/cleanup.h"
 #include "base/num.h"
 #include "base/vec.h"
+#include "target/diagnose.h"
 #include "target/proc.h"
 #include "target/target.h"
 
@@ -413,6 +414,21 @@ static size_t rank(struct asc_borrow *b, struct scored *v)
 	return n;
 }
 
+static struct asc_error *none_stopped(pid_t pid)
+{
+	struct asc_error *err = asc_err_id(
+		asc_err(ASC_EAGAIN, "no thread of process %d could be stopped", pid), "E-BUSY");
+	char file[512];
+
+	if (asc_diagnose_frozen(pid, file, sizeof(file))) {
+		asc_err_why(err, "its cgroup is frozen");
+		asc_err_try(err, "again when it is thawed: %s", file);
+	} else {
+		asc_err_why(err, "each of them is in the kernel, where nothing interrupts it");
+	}
+	return err;
+}
+
 /* The first of them that can lend itself. */
 static struct asc_error *first_of(struct asc_borrow *b, const struct scored *v, size_t n, bool more)
 {
@@ -437,10 +453,7 @@ static struct asc_error *first_of(struct asc_borrow *b, const struct scored *v, 
 			asc_error_free(err);
 		}
 	}
-	return last ? last
-		    : asc_err_id(asc_err(ASC_EAGAIN, "no thread of process %d could be stopped",
-					 b->op->pid),
-				 "E-BUSY");
+	return last ? last : none_stopped(b->op->pid);
 }
 
 struct asc_error *asc_choose(struct asc_borrow *b)

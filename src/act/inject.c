@@ -314,7 +314,7 @@ enum asc_ran asc_borrow_wait(struct asc_borrow *b, asc_addr stop, double timeout
 				return how;
 			continue;
 		}
-		if (now - began > timeout_ms || atomic_load(&b->op->sh->cancel))
+		if (now - began > timeout_ms || (!b->stopping && atomic_load(&b->op->sh->cancel)))
 			return ASC_RAN_TIMEOUT;
 		if (!asked && now - began > LOST_CHECK_MS && now - looked > TICK_MS) {
 			looked = now;

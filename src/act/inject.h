@@ -194,6 +194,7 @@ struct asc_borrow {
 	bool armed, masked, seccomp_suspended, back;
 	bool single;   /* the target has no other thread */
 	bool all;      /* everything was stopped, not only T */
+	bool stopping; /* the user's wish to end it is known */
 	bool thorough; /* look at every thread while all are stopped: the first few were no good */
 	bool resend;   /* a real one of the marker's kind came: it is sent again at the end */
 	unsigned tries;

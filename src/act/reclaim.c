@@ -265,7 +265,7 @@ static enum asc_ran run_routine(struct run *r, asc_addr entry)
 	}
 	if (how == ASC_RAN_TIMEOUT && atomic_load(&r->op->sh->cancel)) {
 		asc_poke(r->b, r->b->f.par + offsetof(struct asc_rt_par, stop), &one, sizeof(one));
-		atomic_store(&r->op->sh->cancel, 0);
+		r->b->stopping = true;
 		how = asc_borrow_wait(r->b, r->b->f.stop1, STOP_MS, &r->sig);
 	}
 	return how;

@@ -12,7 +12,7 @@
 enum { ASC_RT_RECLAIM = 0, ASC_RT_UNLOCK = 16 };
 /* A page map: one bit a page of 4 KiB for 64 MiB of addresses. Larger pages use fewer bits. */
 enum { ASC_RT_REGION_SHIFT = 26, ASC_RT_MAP_BYTES = 2048 };
-enum { ASC_RT_BATCH = 64, ASC_RT_RING_MAX = 65536 };
+enum { ASC_RT_BATCH = 64, ASC_RT_BATCH_MIN = 8, ASC_RT_RING_MAX = 65536 };
 
 /* A range that must not be released (userfaultfd, shared memory, memory tags). */
 struct asc_rt_skip {
@@ -39,7 +39,7 @@ struct asc_rt_par {
 	uint64_t skips; /* asc_rt_skip[nskips], by address */
 	uint64_t nskips;
 	uint64_t no_batch; /* 1: process_madvise does not work here */
-	uint64_t batch;	   /* ranges a call, 1 to ASC_RT_BATCH; fewer where a call takes long */
+	uint64_t batch;	   /* ranges a call, _MIN to ASC_RT_BATCH; fewer where a call takes long */
 	/* asked while it runs */
 	uint64_t stop;	  /* 1: end after this slice */
 	uint64_t give_up; /* 1: stop waiting for the lock that it waits for */

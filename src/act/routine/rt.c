@@ -158,7 +158,7 @@ static uint64_t one_by_one(volatile struct asc_rt_par *p, struct hold *h, uint64
 /* Where others hold the address space's lock, or every CPU is busy, each range may take long. */
 static void adapt(volatile struct asc_rt_par *p, uint64_t took)
 {
-	if (took > p->slice_ns && p->batch > 1)
+	if (took > p->slice_ns && p->batch > ASC_RT_BATCH_MIN)
 		p->batch >>= 1;
 	else if (took < p->slice_ns >> 3 && p->batch < ASC_RT_BATCH)
 		p->batch <<= 1;
