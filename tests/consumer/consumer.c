@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * A stranger's program on the installed library, as C11 and (consumer.cc) as C++: it finds its own
- * constant in a child of its own through the library's eyes.
+ * constant in a child of its own through the library's eyes, and that child's chunks.
  */
 #include <arenascope/act.h>
 #include <arenascope/error.h>
 #include <arenascope/heap.h>
 #include <arenascope/ledger.h>
 #include <arenascope/target.h>
+#include <arenascope/view.h>
 
 #include <signal.h>
 #include <stdio.h>
@@ -74,18 +75,90 @@ static int look(pid_t child)
 	return 0;
 }
 
+enum { CHUNKS = 300, CHUNK = 20000 };
+
+static uint64_t in_use_of(const struct asc_heap *h)
+{
+	uint64_t sum = 0;
+	size_t i;
+
+	for (i = 0; i < h->narenas; i++)
+		sum += h->arenas[i].bytes[ASC_INUSE];
+	return sum;
+}
+
+/* The heap of the child, twice: what it holds must be there, and of one opinion with the ledger. */
+static int read_heap(pid_t child)
+{
+	struct asc_view_opts opts;
+	struct asc_view *view = NULL;
+	const struct asc_ledger *l;
+	struct asc_pause pause;
+	struct asc_error *err;
+	int i;
+
+	memset(&opts, 0, sizeof(opts));
+	err = asc_view_open(&opts, &view);
+	if (!err)
+		return 10; /* neither a process nor a core */
+	asc_error_free(err);
+	opts.pid = child;
+	err = asc_view_open(&opts, &view);
+	if (err)
+		return failed(err);
+	if (asc_view_heap(view) || asc_view_ledger(view))
+		return 11;
+	for (i = 0; i < 2; i++) {
+		err = asc_view_read(view, i ? ASC_VIEW_WALK : ASC_VIEW_LISTS);
+		if (err)
+			return failed(err);
+		l = asc_view_ledger(view);
+		if (!asc_view_heap(view) || asc_view_heap(view)->nfindings || asc_view_busy(view))
+			return 12;
+		if (l->malloc_pages.in_use < (uint64_t)CHUNKS * CHUNK || l->rss <= l->malloc_pages.in_use)
+			return 13;
+		asc_view_pause(view, &pause);
+		if (pause.threads != 1)
+			return 14;
+	}
+	if (in_use_of(asc_view_heap(view)) < (uint64_t)CHUNKS * CHUNK)
+		return 15;
+	printf("%zu arena, %llu bytes in use, glibc %s\n", asc_view_heap(view)->narenas,
+	       (unsigned long long)in_use_of(asc_view_heap(view)), asc_view_heap(view)->libc.version);
+	asc_view_close(view);
+	asc_view_close(NULL);
+	return 0;
+}
+
+static void wait_here(int ready)
+{
+	int i;
+
+	for (i = 0; i < CHUNKS; i++)
+		memset(malloc(CHUNK), i, CHUNK);
+	if (write(ready, "", 1) != 1)
+		_exit(1);
+	for (;;)
+		pause();
+}
+
 int main(void)
 {
-	pid_t child = fork();
+	int ready[2];
+	char byte;
+	pid_t child;
 	int result;
 
+	if (pipe(ready))
+		return 1;
+	child = fork();
 	if (child < 0)
 		return 1;
-	if (child == 0) {
-		for (;;)
-			pause();
-	}
-	result = look(child);
+	if (child == 0)
+		wait_here(ready[1]);
+	result = read(ready[0], &byte, 1) == 1 ? look(child) : 1;
+	if (!result)
+		result = read_heap(child);
 	kill(child, SIGKILL);
 	waitpid(child, NULL, 0);
 	return result;

@@ -1,0 +1,299 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+/*
+ * The library's short way: everything slow before the stop, then stop, read or copy, release, and
+ * the model from the copy. The program's session does the same with more to choose from.
+ */
+#include "arenascope/view.h"
+
+#include <stdlib.h>
+#include <time.h>
+
+#include "base/cleanup.h"
+#include "base/num.h"
+#include "base/vec.h"
+#include "glibc/heap.h"
+#include "symbols/allocator.h"
+#include "symbols/modules.h"
+#include "target/capture.h"
+#include "target/vmflags.h"
+
+enum { BUSY_TRIES = 20, MAX_PAUSE_MS = 500, BYTES_PER_MS = 5000000 };
+
+struct asc_view {
+	struct asc_view_opts opts;
+	struct asc_target *live; /* NULL: a core */
+	struct asc_target *data; /* what is read: live, the core or a copy */
+	struct asc_modules *modules;
+	struct asc_libc *libcs;
+	size_t nlibcs;
+	const char *allocator;
+	struct asc_heap **heaps; /* nlibcs of them */
+	struct asc_residency *residency;
+	struct asc_ledger *ledger;
+	struct asc_pause pause;
+	bool busy;
+};
+
+static void forget(struct asc_view *v)
+{
+	for (size_t i = 0; v->heaps && i < v->nlibcs; i++)
+		asc_heap_free(v->heaps[i]);
+	free(asc_take(v->heaps));
+	asc_ledger_free(asc_take(v->ledger));
+	asc_residency_free(asc_take(v->residency));
+	if (v->live && v->data != v->live) {
+		asc_modules_retarget(v->modules, v->live);
+		asc_target_close(v->data);
+		v->data = v->live;
+	}
+	v->pause = (struct asc_pause){ 0 };
+	v->busy = false;
+}
+
+void asc_view_close(struct asc_view *v)
+{
+	if (!v)
+		return;
+	if (v->modules)
+		forget(v);
+	free(v->libcs);
+	asc_modules_close(v->modules);
+	if (v->data != v->live)
+		asc_target_close(v->data);
+	asc_target_close(v->live);
+	free(v);
+}
+
+static void closep(struct asc_view **v)
+{
+	asc_view_close(*v);
+}
+
+struct asc_error *asc_view_open(const struct asc_view_opts *opts, struct asc_view **ret)
+{
+	struct asc_module *provider = NULL;
+	ASC_AUTO(closep) struct asc_view *v = calloc(1, sizeof(*v));
+
+	if (!v)
+		return asc_err(ASC_ENOMEM, "opening a view");
+	v->opts = *opts;
+	if (!v->opts.max_pause_ms)
+		v->opts.max_pause_ms = MAX_PAUSE_MS;
+	if (opts->pid) {
+		struct asc_live_opts lo = { .no_stop = opts->no_stop };
+		ASC_TRY(asc_live_open(opts->pid, &lo, &v->live));
+		v->data = v->live;
+	} else if (opts->core) {
+		struct asc_core_opts co = { .exe = opts->exe, .root = opts->root };
+		ASC_TRY(asc_core_open(opts->core, &co, &v->data));
+	} else {
+		return asc_err(ASC_EUSAGE, "neither a process nor a core");
+	}
+	struct asc_symbol_opts so = {
+		.root = opts->root,
+		.debug_dir = opts->debug_dir,
+		.libc = opts->libc,
+		.exe = opts->exe,
+		.debuginfod = ASC_DEBUGINFOD_OFF,
+	};
+	ASC_TRY(asc_modules_open(v->data, &so, &v->modules));
+	v->allocator = asc_allocator_detect(v->modules, v->data, &provider);
+	*ret = asc_take(v);
+	return NULL;
+}
+
+/* ---- a live target ---- */
+
+typedef ASC_VEC(struct asc_range) range_vec;
+
+static void ranges_free(range_vec *r)
+{
+	asc_vec_free(r);
+}
+
+static struct asc_error *plan(struct asc_view *v, range_vec *to)
+{
+	for (size_t i = 0; i < v->nlibcs; i++) {
+		ASC_AUTO(asc_freep) struct asc_range *r = NULL;
+		size_t n = 0;
+		struct asc_error *err = asc_heap_plan(v->live, &v->libcs[i], v->residency,
+						      ASC_DEPTH_WALK, &r, &n);
+		asc_error_free(err); /* asc_heap_read() tells what is wrong with it */
+		for (size_t k = 0; !err && k < n; k++)
+			ASC_TRY(asc_vec_push(to, r[k]));
+	}
+	return NULL;
+}
+
+static struct asc_error *check_pause(const struct asc_view *v, const range_vec *ranges)
+{
+	const bool known = v->residency->source != ASC_RESIDENCY_UNKNOWN;
+	uint64_t bytes = 0;
+
+	for (size_t i = 0; i < ranges->len; i++) {
+		const struct asc_range *r = &ranges->data[i];
+		uint64_t n = known ? asc_resident_bytes(v->residency, r->addr, r->addr + r->len)
+				   : r->len;
+		if (!asc_add(bytes, n, &bytes))
+			bytes = UINT64_MAX;
+	}
+	if (v->opts.no_stop || bytes / BYTES_PER_MS <= v->opts.max_pause_ms)
+		return NULL;
+	return asc_err_id(asc_err(ASC_EAGAIN,
+				  "reading it would stop the target for about %llu ms, over %u",
+				  (unsigned long long)(bytes / BYTES_PER_MS), v->opts.max_pause_ms),
+			  "E-PAUSE");
+}
+
+/* Stop it at a moment when malloc is in the middle of nothing, if there is one. */
+static struct asc_error *stop_quiet(struct asc_view *v)
+{
+	const struct asc_stop_opts so = { .max_pause_ms = v->opts.max_pause_ms };
+
+	for (unsigned try = 0;; try++) {
+		struct asc_pause p;
+		asc_addr arena;
+		pid_t tid;
+		bool busy = false;
+		ASC_TRY(asc_target_stop(v->live, &so));
+		for (size_t i = 0; i < v->nlibcs && !busy && !v->opts.no_stop; i++)
+			busy = asc_heap_busy(v->live, v->modules, &v->libcs[i], &arena, &tid);
+		v->busy = busy;
+		if (!busy || try == BUSY_TRIES)
+			return NULL;
+		asc_target_release(v->live, &p);
+		struct timespec ts = { .tv_nsec = 1000000L * (1 + try % 5) };
+		nanosleep(&ts, NULL);
+	}
+}
+
+static struct asc_error *read_heaps(struct asc_view *v, enum asc_view_depth depth)
+{
+	struct asc_heap_opts ho = {
+		.depth = depth == ASC_VIEW_WALK ? ASC_DEPTH_WALK : ASC_DEPTH_LISTS,
+		.max_memory = v->opts.max_memory,
+		.in_malloc = v->busy,
+	};
+
+	v->heaps = calloc(v->nlibcs, sizeof(struct asc_heap *));
+	if (!v->heaps)
+		return asc_err(ASC_ENOMEM, "heaps of %zu libcs", v->nlibcs);
+	for (size_t i = 0; i < v->nlibcs; i++) {
+		struct asc_error *err =
+			asc_heap_read(v->data, &v->libcs[i], v->residency, &ho, &v->heaps[i]);
+		if (err && i == 0)
+			return err;
+		asc_error_free(err); /* a further libc: its pages stay unknown */
+	}
+	return NULL;
+}
+
+/* Free lists are read where they are, chunks from a copy. */
+static struct asc_error *read_stopped(struct asc_view *v, enum asc_view_depth depth)
+{
+	ASC_AUTO(ranges_free) range_vec ranges = { 0 };
+	struct asc_capture_buf *buf = NULL;
+
+	ASC_TRY(asc_residency_read(v->live, &v->residency));
+	if (depth != ASC_VIEW_WALK)
+		return read_heaps(v, depth);
+	ASC_TRY(plan(v, &ranges));
+	ASC_TRY(check_pause(v, &ranges));
+	return asc_capture_into(v->live, v->residency, ranges.data, ranges.len, v->opts.max_memory,
+				&buf, &v->data);
+}
+
+static struct asc_error *read_live(struct asc_view *v, enum asc_view_depth depth)
+{
+	struct asc_error *err = stop_quiet(v);
+
+	if (!err)
+		err = read_stopped(v, depth);
+	asc_target_release(v->live, &v->pause);
+	if (err || v->data == v->live)
+		return err;
+	asc_capture_set_backing(v->data, v->live);
+	asc_modules_retarget(v->modules, v->data);
+	return read_heaps(v, depth);
+}
+
+/* ---- all of it ---- */
+
+static struct asc_error *make_ledger(struct asc_view *v)
+{
+	struct asc_vmflags vm = { 0 };
+	struct asc_ledger_in in = {
+		.heaps = (const struct asc_heap *const *)v->heaps,
+		.nheaps = v->nlibcs,
+		.res = v->residency,
+		.maps = asc_target_maps(v->data),
+		.arch = asc_target_arch(v->data),
+		.core = !v->live,
+		.allocator = v->allocator,
+	};
+
+	in.threads = asc_target_threads(v->data, &in.nthreads);
+	if (v->live)
+		ASC_TRY(asc_vmflags_read(v->live, &vm));
+	in.mlocked = vm.mlocked;
+	in.nmlocked = vm.nmlocked;
+	in.hugetlb = vm.hugetlb;
+	in.nhugetlb = vm.nhugetlb;
+	struct asc_error *err = asc_ledger_make(&in, &v->ledger);
+	asc_vmflags_deinit(&vm);
+	return err;
+}
+
+static struct asc_error *read_all(struct asc_view *v, enum asc_view_depth depth)
+{
+	if (!v->nlibcs)
+		ASC_TRY(asc_libc_find(v->modules, v->data, &v->libcs, &v->nlibcs));
+	if (v->live) {
+		ASC_TRY(read_live(v, depth));
+	} else {
+		ASC_TRY(asc_residency_read(v->data, &v->residency));
+		ASC_TRY(read_heaps(v, depth));
+	}
+	return make_ledger(v);
+}
+
+struct asc_error *asc_view_read(struct asc_view *v, enum asc_view_depth depth)
+{
+	forget(v);
+	struct asc_error *err = read_all(v, depth);
+	if (err)
+		forget(v);
+	return err;
+}
+
+/* ---- looking ---- */
+
+const struct asc_heap *asc_view_heap(const struct asc_view *v)
+{
+	return v->heaps ? v->heaps[0] : NULL;
+}
+
+const struct asc_ledger *asc_view_ledger(const struct asc_view *v)
+{
+	return v->ledger;
+}
+
+const struct asc_residency *asc_view_residency(const struct asc_view *v)
+{
+	return v->residency;
+}
+
+struct asc_target *asc_view_target(struct asc_view *v)
+{
+	return v->data;
+}
+
+void asc_view_pause(const struct asc_view *v, struct asc_pause *ret)
+{
+	*ret = v->pause;
+}
+
+bool asc_view_busy(const struct asc_view *v)
+{
+	return v->busy;
+}
