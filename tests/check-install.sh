@@ -27,6 +27,11 @@ cc -std=c11 -D_POSIX_C_SOURCE=200809L -Wall -Wextra -pedantic -Werror -o "$here/
 "$here/consumer/consumer-cxx"
 
 for f in share/man/man1/arenascope.1 share/bash-completion/completions/arenascope \
-	share/arenascope/schema share/doc/arenascope; do
+	share/man/man5/arenascope-json.5 share/man/man7/arenascope-errors.7 \
+	share/zsh/vendor-completions/_arenascope share/fish/vendor_completions.d/arenascope.fish \
+	share/doc/arenascope; do
 	[ -e "$here/usr/$f" ] || { echo "not installed: $f"; exit 1; }
+done
+for f in "$top"/doc/schema/*.json; do
+	cmp "$f" "$here/usr/share/arenascope/schema/$(basename "$f")"
 done
