@@ -29,6 +29,9 @@ const struct asc_error_help asc_error_helps[] = {
 	  "Something that cannot happen did. Nothing of the target "
 	  "was changed by it.",
 	  "report it with the command, the message and the libc's build-id" },
+	{ "E-BUILDID", 78, "the file given is not the target's libc",
+	  "The file of --libc has another build-id than the libc that was mapped; both are named.",
+	  "the libc of the system where the process ran; --root=DIR for a copy of its files" },
 	{ "E-BUSY", 75, "malloc is in the middle of something",
 	  "An arena's lock is held, or a thread stands inside malloc, at every look. trim, reclaim "
 	  "and "

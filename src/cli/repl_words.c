@@ -13,6 +13,7 @@ static struct asc_error *run_refresh(struct asc_cli *c, const struct asc_args *a
 	(void)a;
 	(void)o;
 	ASC_TRY(asc_cli_session(c));
+	ASC_TRY(asc_session_alive(c->s));
 	unsigned have = c->s->have;
 	asc_session_refresh(c->s);
 	return asc_session_need(c->s, have);
@@ -25,6 +26,7 @@ static struct asc_error *run_hold(struct asc_cli *c, const struct asc_args *a, s
 	ASC_TRY(asc_cli_session(c));
 	if (!c->s->live)
 		return asc_err_id(asc_err(ASC_EUSAGE, "a core cannot be held"), "E-USAGE");
+	ASC_TRY(asc_session_alive(c->s));
 	unsigned have = c->s->have;
 	asc_session_refresh(c->s);
 	c->so.hold = c->s->opts.hold = true;

@@ -588,6 +588,25 @@ static struct asc_error *foreign_allocator(struct asc_session *s)
 	return asc_err_try(err, "--force shows glibc's arenas all the same");
 }
 
+struct asc_error *asc_session_alive(struct asc_session *s)
+{
+	struct asc_proc_stat st;
+	pid_t pid = s->live ? asc_target_pid(s->live) : 0;
+
+	if (!s->live || asc_target_alive(s->live))
+		return NULL;
+	bool there = !asc_proc_stat(pid, 0, &st) && st.state != 'Z' && st.state != 'X';
+	struct asc_error *err =
+		there ? asc_err_id(asc_err(ASC_EAGAIN, "process %d has started another program",
+					   (int)pid),
+				   "E-EXEC")
+		      : asc_err_id(asc_err(ASC_ENOTARGET, "process %d has ended", (int)pid),
+				   "E-EXITED");
+	if (s->have & STOPPED_NEEDS)
+		asc_err_why(err, "it cannot be read again; what was read before stays");
+	return there ? asc_err_try(err, "attach %d, or arenascope -p %d", (int)pid, (int)pid) : err;
+}
+
 static unsigned imply(unsigned needs)
 {
 	if (needs & ASC_NEED_LEDGER)
@@ -616,8 +635,10 @@ struct asc_error *asc_session_need(struct asc_session *s, unsigned asked)
 						      "is stopped"),
 					      "E-UNSUPPORTED"),
 				   "--capture=auto, --capture=copy");
-	if ((needs & ASC_NEED_SYMBOLS || heap) && !s->modules)
+	if ((needs & ASC_NEED_SYMBOLS || heap) && !s->modules) {
+		ASC_TRY(asc_session_alive(s));
 		ASC_TRY(open_symbols(s));
+	}
 	if (heap || needs & ASC_NEED_LEDGER)
 		find_libc(s);
 	if (s->no_heap && heap)
@@ -630,6 +651,7 @@ struct asc_error *asc_session_need(struct asc_session *s, unsigned asked)
 
 	unsigned missing = needs & STOPPED_NEEDS & ~s->have;
 	if (missing) {
+		ASC_TRY(asc_session_alive(s));
 		/* again what was there: one moment for all of it */
 		needs |= s->have & STOPPED_NEEDS;
 		forget_data(s);

@@ -102,6 +102,8 @@ ASC_MUST struct asc_error *asc_session_open(const struct asc_session_opts *opts,
 					    struct asc_session **ret);
 /* Fulfil @p needs; what is there already is kept, so one stop serves all. */
 ASC_MUST struct asc_error *asc_session_need(struct asc_session *s, unsigned needs);
+/* E-EXITED or E-EXEC once a live target has gone; what was read stays. */
+ASC_MUST struct asc_error *asc_session_alive(struct asc_session *s);
 /* Forget what was read; the next need reads again. */
 void asc_session_refresh(struct asc_session *s);
 /* Always releases the target. NULL is fine. */
