@@ -31,6 +31,7 @@ struct asc_cli {
 	bool prompt;	       /* the REPL runs: prefixes, pager, questions */
 	bool stdin_used;
 	bool quit;
+	int word_status;       /* what a word of the REPL came to: `source` */
 	FILE *out;	       /* stdout or the -o file */
 	bool out_closed;       /* standard output was closed before we began */
 	unsigned depth;	       /* of nested `source` */

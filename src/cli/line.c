@@ -198,6 +198,7 @@ static struct asc_error *run_parsed(struct asc_cli *c, const struct asc_cmd *cmd
 	ASC_TRY(asc_out_new(f, &oo, &o));
 	struct asc_error *err;
 	if (word) {
+		c->word_status = 0;
 		asc_out_begin(o, cmd->name);
 		err = word->run(c, args, o);
 		if (err)
@@ -210,7 +211,7 @@ static struct asc_error *run_parsed(struct asc_cli *c, const struct asc_cmd *cmd
 	}
 	asc_out_free(o);
 	if (!err)
-		*status = complete ? 0 : 1;
+		*status = word ? c->word_status : complete ? 0 : 1;
 	return err;
 }
 

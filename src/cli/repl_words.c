@@ -195,9 +195,7 @@ static struct asc_error *run_source(struct asc_cli *c, const struct asc_args *a,
 	c->prompt = false;
 	int status = asc_run_file(c, asc_args_at(a, 0));
 	c->prompt = prompt;
-	if (status > 1)
-		return asc_err_id(asc_err(ASC_EOTHER, "the script ended with status %d", status),
-				  "E-SCRIPT");
+	c->word_status = status; /* its failure has been said, with its line */
 	return NULL;
 }
 

@@ -103,6 +103,8 @@ static struct asc_error *run(struct asc_session *s, const struct asc_args *args,
 	ASC_TRY(arena_head(o, s));
 	if (!asc_out_is_text(o))
 		asc_put_verdict(o, advice, s->ledger->rss);
+	if (!asc_out_is_text(o) && asc_session_heap(s) && !asc_session_heap(s)->walked)
+		asc_out_warn(o, "W-NOWALK", "live chunks were not counted: arenas counts them");
 	if (advice->nitems)
 		asc_out_title(o, "Findings");
 	asc_put_findings(o, advice, asc_out_opts(o)->format == ASC_TEXT ? FINDINGS_SHOWN : 0);

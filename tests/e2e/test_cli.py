@@ -386,9 +386,14 @@ def test_scripts_fail_fast(svc, tmp_path):
     run = arenascope("-q", "-p", svc.pid, rc=64, stdin="bins\nfoo\n")
     assert "KIND" in run.out and "<stdin>:2:" in run.err
     script.write_text("source nowhere\n")
-    arenascope("-q", "-p", svc.pid, "-x", script, rc=2)
-    script.write_text(f"source {script}\n")
+    assert "E-SCRIPT, exit 66" in arenascope("-q", "-p", svc.pid, "-x", script, rc=66).err
+    inner = tmp_path / "inner"
+    inner.write_text("params\narena 999\n")
+    script.write_text(f"source '{inner}'\nbins\n")
     run = arenascope("-q", "-p", svc.pid, "-x", script, rc=2)
+    assert run.err.count("exit") == 1 and f"{inner}:2: " in run.err and "KIND" not in run.out, run
+    script.write_text(f"source {script}\n")
+    run = arenascope("-q", "-p", svc.pid, "-x", script, rc=64)
     assert "too deep" in run.err
 
 
