@@ -7,6 +7,7 @@
 #include "base/cleanup.h"
 #include "base/num.h"
 #include "target/proc.h"
+#include "target/stackenv.h"
 
 static bool concerns_malloc(const char *s)
 {
@@ -29,11 +30,11 @@ void asc_put_environ(struct asc_session *s, struct asc_out *o)
 	struct asc_text text = { 0 };
 	pid_t pid = s->live ? asc_target_pid(s->live) : 0;
 
-	if (!pid || asc_proc_read(pid, 0, "environ", &text)) {
+	if ((!pid || asc_proc_read(pid, 0, "environ", &text)) && !asc_stackenv_read(s->data, &text)) {
 		asc_out_field(o, "environment", "environment", ASC_V_UNKNOWN);
 		asc_out_warn(o, "W-ENVIRON", "%s",
 			     pid ? "the target's environment could not be read" :
-				   "a core does not keep the environment in a known place");
+				   "the core does not hold the end of the first stack");
 		asc_text_free(&text);
 		return;
 	}

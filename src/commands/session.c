@@ -91,7 +91,7 @@ static void forget_data(struct asc_session *s)
 		asc_target_close(s->data);
 		s->data = s->live;
 	}
-	s->busy = false;
+	s->busy = s->in_malloc = false;
 	s->busy_retries = 0;
 	s->captured_bytes = 0;
 	asc_error_free(s->other_libcs);
@@ -389,12 +389,12 @@ static struct asc_error *stop_quiet(struct asc_session *s)
 	for (unsigned try = 0;; try++) {
 		bool busy = false;
 		ASC_TRY(asc_target_stop(s->live, &so));
-		for (size_t i = 0; i < s->nlibcs && !busy && !s->opts.no_stop; i++) {
-			asc_addr arena;
-			pid_t tid;
+		asc_addr arena = 0;
+		pid_t tid;
+		for (size_t i = 0; i < s->nlibcs && !busy && !s->opts.no_stop; i++)
 			busy = asc_heap_busy(s->live, s->modules, &s->libcs[i], &arena, &tid);
-		}
 		s->busy = busy;
+		s->in_malloc = busy && !arena;
 		s->busy_retries = try;
 		if (!busy || s->any_moment || try == BUSY_TRIES || asc_interrupted())
 			return NULL;
@@ -410,7 +410,7 @@ static struct asc_error *read_heaps(struct asc_session *s, unsigned needs)
 	struct asc_heap_opts ho = {
 		.depth = needs & ASC_NEED_WALK ? ASC_DEPTH_WALK : ASC_DEPTH_LISTS,
 		.max_memory = s->opts.max_memory,
-		.in_malloc = s->busy || s->possibly_inconsistent,
+		.in_malloc = s->in_malloc || s->possibly_inconsistent,
 		.progress = asc_session_progress,
 		.progress_arg = s,
 	};
@@ -422,6 +422,11 @@ static struct asc_error *read_heaps(struct asc_session *s, unsigned needs)
 		return asc_err(ASC_ENOMEM, "heaps of %zu libcs", s->nlibcs);
 	s->nheaps = s->nlibcs;
 	for (size_t i = 0; i < s->nlibcs; i++) {
+		asc_addr arena;
+		pid_t tid;
+		if (!s->live)
+			ho.in_malloc = asc_heap_busy(s->data, s->modules, &s->libcs[i], &arena, &tid) &&
+				       !arena;
 		struct asc_error *err = asc_heap_read(s->data, &s->libcs[i], s->residency, &ho,
 						      &s->heaps[i]);
 		if (err && (i == 0 || err->code == ASC_EINTR || err->code == ASC_ENOMEM))

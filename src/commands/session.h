@@ -61,6 +61,7 @@ struct asc_session {
 	struct asc_pause pause;	    /* of the last stop */
 	unsigned busy_retries;	    /* how often malloc was in the middle of something */
 	bool busy;		    /* and still was at last */
+	bool in_malloc;		    /* a thread that takes no lock was inside: every arena is busy */
 	bool any_moment;	    /* stuck, stacks: malloc in mid-operation is what they look for */
 	unsigned have;		    /* enum asc_needs that are fulfilled */
 	bool possibly_inconsistent; /* --no-stop, and threads ran while it was read */

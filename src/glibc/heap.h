@@ -16,7 +16,7 @@ struct asc_heap_opts {
 	enum asc_depth depth;
 	uint64_t max_memory;   /* bytes the model may take; 0: no bound */
 	size_t max_findings;   /* 0: 1000 */
-	bool in_malloc;	       /* asc_heap_busy() said so to the end: no arena may add up */
+	bool in_malloc;	       /* a thread that takes no lock is inside malloc: no arena may add up */
 	/* may be NULL; called now and then; false ends the build with ASC_EINTR */
 	bool (*progress)(void *arg, uint64_t done, uint64_t total);
 	void *progress_arg;

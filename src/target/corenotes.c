@@ -345,7 +345,17 @@ static struct asc_error *take_at(struct asc_core *c, struct note *n, uint64_t of
 	return take(c, n);
 }
 
-/* What the notes say together, once all are read. */
+static int by_tid(const void *a, const void *b)
+{
+	const struct asc_thread *x = a, *y = b;
+
+	return (x->tid > y->tid) - (x->tid < y->tid);
+}
+
+/*
+ * What the notes say together, once all are read. The thread that the signal hit comes first in
+ * them; afterwards threads stand in the order in which a live process has them.
+ */
 void asc_core_notes_done(struct asc_core *c)
 {
 	struct asc_thread *first = c->t.nthreads ? &c->t.threads[0] : NULL;
@@ -372,6 +382,7 @@ void asc_core_notes_done(struct asc_core *c)
 		else if (th->syscall_nr == -1)
 			th->state = 'R';
 	}
+	asc_sort(c->t.threads, c->t.nthreads, sizeof(*c->t.threads), by_tid);
 }
 
 struct asc_error *asc_core_notes(struct asc_core *c, uint64_t off, uint64_t len)

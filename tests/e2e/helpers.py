@@ -159,6 +159,10 @@ class Victim:
             os.kill(self.pid, signal.SIGCONT)
             self.process.kill()
             self.process.wait()
+        try:
+            os.killpg(self.pid, signal.SIGKILL)  # children that it made, and that hold its pipes
+        except ProcessLookupError:
+            pass
         if self.process.stdin and not self.process.stdin.closed:
             try:
                 self.process.stdin.close()
@@ -185,6 +189,14 @@ def status(pid, tid=None):
 
 def tids(pid):
     return sorted(int(t) for t in os.listdir(f"/proc/{pid}/task"))
+
+
+def is_kernel_thread(pid):
+    """By PF_KTHREAD in /proc/PID/stat's flags; False for a process that is gone."""
+    try:
+        return bool(int(pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[6]) & 0x200000)
+    except OSError:
+        return False
 
 
 def state(pid, tid=None):

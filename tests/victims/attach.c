@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * A process to be stopped again and again. MODE [N]: what its threads do
- *   busy N    allocate, fill, check and free without a pause
- *   idle N    sleep
- *   churn N   each creates and joins short-lived threads without a pause
- *   signals N each sends counted real-time signals to the next, and takes SIGALRM a thousand times
- * a second zombie N  the leader ends, N workers allocate vfork MS  a thread sits in vfork(2), again
- * and again, for MS milliseconds each exec MS   replaces itself by itself every MS milliseconds,
- * with 4 threads exit MS   ends by itself after MS milliseconds, with 32 threads Prints "ready
- * PID"; "check" on stdin is answered by "ok COUNT GAP_US" (work done, largest gap that a thread saw
- * which only reads the clock) or "bad WHAT"; "gap" starts that measurement anew; "quit" ends it,
- * with status 0 if nothing went wrong.
+ *   busy N     allocate, fill, check and free without a pause
+ *   idle N     sleep
+ *   churn N    each creates and joins short-lived threads without a pause
+ *   signals N  each sends counted real-time signals to the next, and takes SIGALRM a thousand times a second
+ *   zombie N   the leader ends, N workers allocate
+ *   vfork MS   a thread sits in vfork(2), again and again, for MS milliseconds each
+ *   exec MS    replaces itself by itself every MS milliseconds, with 4 threads
+ *   exit MS    ends by itself after MS milliseconds, with 32 threads
+ * Prints "ready PID"; "check" on stdin is answered by "ok COUNT GAP_US" (work done, largest gap that a thread saw
+ * which only reads the clock) or "bad WHAT"; "gap" starts that measurement anew; "quit" ends it, with status 0 if
+ * nothing went wrong.
  */
 #include <errno.h>
 #include <pthread.h>

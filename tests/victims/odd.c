@@ -2,17 +2,23 @@
 /*
  * Processes in which a call from outside could do harm, one situation a mode:
  *
- *   idle         two threads, asleep
- *   frag MB N    N free chunks in one arena among live ones, MB in all; one thread allocates in
- * that arena without a pause and measures its longest wait tiny         a thread with 200 bytes of
- * stack left coroutine    the only thread sleeps on a stack that is a malloc'ed block handler the
- * only thread is in a signal handler that interrupted malloc alt          the same on an alternate
- * stack lock         a thread holds the main arena's lock while the main thread waits for it (it
- * prints malloc_stats into a full pipe that the main thread does not read) corrupt      a free
- * chunk's size is wrong single       the only thread is in malloc nearly all the time madvise
- * seccomp: madvise kills batch        seccomp: process_madvise fails, all else is allowed tkill
- * seccomp: tkill fails with EPERM locked       mlockall blocked      all signals blocked in all
- * threads exec MS, exit MS, vfork MS
+ *   idle       two threads, asleep
+ *   frag MB N  N free chunks in one arena among live ones, MB in all; one thread allocates in that
+ *              arena without a pause and measures its longest wait
+ *   tiny       a thread with 200 bytes of stack left
+ *   coroutine  the only thread sleeps on a stack that is a malloc'ed block
+ *   handler    the only thread is in a signal handler that interrupted malloc
+ *   alt        the same on an alternate stack
+ *   lock       a thread holds the main arena's lock while the main thread waits for it (it prints
+ *              malloc_stats into a full pipe that the main thread does not read)
+ *   corrupt    a free chunk's size is wrong
+ *   single     the only thread is in malloc nearly all the time
+ *   madvise    seccomp: madvise kills
+ *   batch      seccomp: process_madvise fails, all else is allowed
+ *   tkill      seccomp: tkill fails with EPERM
+ *   locked     mlockall
+ *   blocked    all signals blocked in all threads
+ *   exec MS, exit MS, vfork MS
  *
  * Prints "ready TID" (of the thread that the mode is about). Commands on stdin, one answer each:
  * verify, longest, release, quit.

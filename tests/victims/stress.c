@@ -2,15 +2,17 @@
 /*
  * A process that checks itself without a pause, for all that is done to it from outside:
  *
- *   alloc    blocks of 16 B to 8 MB in all arenas, filled, and every byte verified at free
- *   sleep    every kind of blocking system call, its result, errno and time (no EINTR, no early
- * end) spin     general, x87, SSE, AVX and AVX-512 registers, flags and the red zone, in a loop
- * churn threads created and joined, each with an allocation fork     children that allocate, verify
- * and exit; SIGCHLD signal   interval timers with handlers on an alternate stack
+ *   alloc   blocks of 16 B to 8 MB in all arenas, filled, and every byte verified at free
+ *   sleep   every kind of blocking system call, its result, errno and time (no EINTR, no early end)
+ *   spin    general, x87, SSE, AVX and AVX-512 registers, flags and the red zone, in a loop
+ *   churn   threads created and joined, each with an allocation
+ *   fork    children that allocate, verify and exit; SIGCHLD
+ *   signal  interval timers with handlers on an alternate stack
  *
  * stress [alloc=N] [sleep=N] [spin=N] [churn=N] [fork=N] [signal=N] [max=BYTES] [rest=US]
- * [seconds=S] Prints "ready", then one line at the end: "ok N checks" or "WRONG what". Ends by
- * itself after S seconds, or at end of file on stdin.
+ *        [seconds=S]
+ * Prints "ready", then one line at the end: "ok N checks" or "WRONG what". Ends by itself after S
+ * seconds, or at end of file on stdin.
  */
 #include <errno.h>
 #include <fcntl.h>
