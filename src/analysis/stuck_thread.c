@@ -205,7 +205,14 @@ static const struct waits *wait_of(const struct asc_trace *trace)
 static void name_call(const struct asc_thread *th, const struct asc_trace *trace,
 		      struct asc_stuck_thread *ret)
 {
-	const char *f = trace->n && trace->v[0].in_libc ? trace->v[0].function : NULL;
+	const char *f = NULL;
+
+	/* 2.41 and later: cancellable calls go through functions of that name */
+	for (size_t i = 0; i < trace->n && trace->v[i].in_libc && trace->v[i].function; i++) {
+		f = trace->v[i].function;
+		if (!strstr(f, "syscall_cancel"))
+			break;
+	}
 
 	if (f)
 		snprintf(ret->what, sizeof(ret->what), "%s", plain_name(f));
@@ -215,18 +222,42 @@ static void name_call(const struct asc_thread *th, const struct asc_trace *trace
 		snprintf(ret->what, sizeof(ret->what), "system call %" PRId64, th->syscall_nr);
 }
 
+/* A joiner sleeps on a word of the other's descriptor: until 2.42 its thread id, then a state. */
+static pid_t joined_thread(const struct asc_look *look, asc_addr futex)
+{
+	enum { DESCRIPTOR = 2304 };
+	size_t n;
+	const struct asc_thread *th = asc_target_threads(look->t, &n);
+
+	for (size_t i = 0; futex && i < n; i++) {
+		if (th[i].regs.tp_valid && futex >= th[i].regs.tp &&
+		    futex - th[i].regs.tp < DESCRIPTOR)
+			return th[i].tid;
+	}
+	return 0;
+}
+
+/* Without names: only a word that holds the thread's id. */
+static bool joined_by_address(const struct asc_look *look, asc_addr futex, pid_t *ret)
+{
+	pid_t tid = joined_thread(look, futex);
+	uint64_t v;
+
+	if (!tid || !asc_look_peek(look, futex, 4, &v) || v != (uint64_t)tid)
+		return false;
+	*ret = tid;
+	return true;
+}
+
 static void name_wait(const struct asc_look *look, const struct waits *w, asc_addr futex,
 		      struct asc_stuck_thread *ret)
 {
-	uint64_t tid;
-
-	/* joiners wait for the tid field to become 0 */
-	if (!strcmp(w->what, "the end of a thread") && futex && asc_look_peek(look, futex, 4, &tid)) {
-		snprintf(ret->what, sizeof(ret->what), "the end of thread %" PRIu64, tid);
-		ret->joins = tid <= INT32_MAX ? (pid_t)tid : 0;
-	} else {
+	if (!strcmp(w->what, "the end of a thread"))
+		ret->joins = joined_thread(look, futex);
+	if (ret->joins)
+		snprintf(ret->what, sizeof(ret->what), "the end of thread %d", (int)ret->joins);
+	else
 		snprintf(ret->what, sizeof(ret->what), "%s", w->what);
-	}
 }
 
 void asc_stuck_classify(const struct asc_look *look, const struct asc_thread *th,
@@ -257,6 +288,9 @@ void asc_stuck_classify(const struct asc_look *look, const struct asc_thread *th
 		ret->doing = w->doing;
 		*ret_kind = w->kind;
 		name_wait(look, w, ret->futex, ret);
+	} else if (ret->futex && joined_by_address(look, ret->futex, &ret->joins)) {
+		ret->doing = ASC_DOING_IDLE;
+		snprintf(ret->what, sizeof(ret->what), "the end of thread %d", (int)ret->joins);
 	} else if (ret->futex) {
 		ret->doing = ASC_DOING_IDLE;
 		snprintf(ret->what, sizeof(ret->what), "futex 0x%" PRIx64, ret->futex);

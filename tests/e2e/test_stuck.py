@@ -75,6 +75,21 @@ def test_malloc_of_the_programs_own(victim):
     v.close()
 
 
+@pytest.mark.parametrize("hidden", ["1", "files"])
+def test_verdict_without_symbols(victim, hidden):
+    """Stripped libraries, or no files at all: the same verdict, or one that claims less."""
+    for mode in ("sleeps", "handler", "abba", "loop", "stdio", "dead-arena", "rwlock-writer", "once", "loader-join"):
+        live, _, words = HANGS.get(mode) or STALLS[mode]
+        v, pid = start(victim, mode, "hang" if mode in HANGS else "stall")
+        found = helpers.arenascope_json("-p", pid, "stuck", rc=EXITS, env={"ARENASCOPE_NO_DEBUG": hidden})
+        v.close()
+        if mode == "once":  # only names tell that somebody runs the function
+            assert found["verdict"] == "unclear", found["summary"]
+            continue
+        assert found["verdict"] == live, found["summary"]
+        assert re.search(words.replace("_int_malloc", r"\w+"), found["summary"]), found["summary"]
+
+
 def frames(doc):
     """tid -> [(pc, function)], without the stacks of threads that run."""
     return {tid: [(f["pc"], f["function"]) for f in s["frames"] if not f["inlined"]]
