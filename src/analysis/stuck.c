@@ -67,7 +67,7 @@ static uint64_t mix(uint64_t h, uint64_t v)
 static void remember(const struct asc_look *look, const struct asc_thread *th, struct memo *ret)
 {
 	const struct asc_trace *trace = asc_trace_of(look->traces, th->tid);
-	bool in_libc = false;
+	bool in_libc = false, in_malloc = false;
 
 	*ret = (struct memo){ .tid = th->tid, .hash = 0xcbf29ce484222325 };
 	ret->ticks = th->utime_ticks + th->stime_ticks;
@@ -76,11 +76,17 @@ static void remember(const struct asc_look *look, const struct asc_thread *th, s
 		ret->hash = mix(ret->hash, th->syscall_args[i]);
 	for (size_t i = 0; trace && i < trace->n; i++) {
 		ret->hash = mix(mix(ret->hash, trace->v[i].pc), trace->v[i].sp);
-		/* the first frame out of libc is whoever called malloc: one call, one frame */
-		if (in_libc && !trace->v[i].in_libc && !ret->call_sp) {
+		/*
+		 * Whoever called malloc: one call, one frame. By names, as a static program is all
+		 * libc; without names the first frame out of libc.
+		 */
+		if (((in_malloc && !asc_frame_is_malloc(&trace->v[i])) ||
+		     (in_libc && !trace->v[i].in_libc)) &&
+		    !ret->call_sp) {
 			ret->call_sp = trace->v[i].sp;
 			ret->call_pc = trace->v[i].pc;
 		}
+		in_malloc = asc_frame_is_malloc(&trace->v[i]);
 		in_libc = trace->v[i].in_libc;
 	}
 }
@@ -412,6 +418,9 @@ static void say_contended(struct asc_stuck *s, const struct asc_stuck_lock *l)
 	add_waiters(s, l);
 	if (moves)
 		add(s, ", and they get it: busy, not dead");
+	else if (s->looks > 1 && l->holder)
+		add(s, ", and none moved; thread %d has it (%s, confidence %s)", (int)l->holder,
+		    l->how, asc_sure_name(l->sure));
 	else if (s->looks > 1)
 		add(s, ", and none moved; who holds it cannot be told");
 	else

@@ -327,13 +327,30 @@ static asc_addr lock_address(asc_addr futex, enum asc_lock_kind kind)
 	return futex - (futex % 8 ? RW_WRITERS : RW_PHASE);
 }
 
-static struct asc_error *add_waited(const enum asc_lock_kind *kinds, struct asc_stuck *s)
+/* Known by its address, whatever the stack says or does not say. */
+static bool is_mallocs(const struct asc_look *look, asc_addr futex)
+{
+	const struct asc_libc *lib = look->lib;
+
+	if (!lib || !futex)
+		return false;
+	for (size_t i = 0; look->heap && i < look->heap->narenas; i++) {
+		if (look->heap->arenas[i].addr + lib->layout.malloc_state_mutex.off == futex)
+			return true;
+	}
+	return futex == lib->list_lock || futex == lib->free_list_lock;
+}
+
+static struct asc_error *add_waited(const struct asc_look *look, const enum asc_lock_kind *kinds,
+				    struct asc_stuck *s)
 {
 	for (size_t i = 0; i < s->nthreads; i++) {
 		struct asc_stuck_thread *th = &s->threads[i];
 		struct asc_stuck_lock *l;
 		size_t same = 0;
 
+		if (is_mallocs(look, th->futex))
+			th->doing = ASC_DOING_LOCK;
 		if (!th->futex || (th->doing != ASC_DOING_LOCK && kinds[i] != ASC_LOCK_FUTEX))
 			continue;
 		if (th->doing != ASC_DOING_LOCK) {
@@ -386,7 +403,7 @@ static int worst_first(const void *a, const void *b)
 struct asc_error *asc_stuck_locks(const struct asc_look *look, const enum asc_lock_kind *kinds,
 				  struct asc_stuck *s)
 {
-	ASC_TRY(add_waited(kinds, s));
+	ASC_TRY(add_waited(look, kinds, s));
 	ASC_TRY(add_held(look, s));
 	asc_sort(s->locks, s->nlocks, sizeof(*s->locks), worst_first);
 	for (size_t i = 0; i < s->nlocks; i++) {

@@ -7,6 +7,8 @@
 
 /* An unsigned integer of the look, or else of the process as it runs on. */
 bool asc_look_peek(const struct asc_look *look, asc_addr addr, size_t size, uint64_t *ret);
+/* Is the frame a function of malloc's? */
+bool asc_frame_is_malloc(const struct asc_trace_frame *f);
 /* Index of a thread in s->threads, -1: none. */
 int asc_stuck_index(const struct asc_stuck *s, pid_t tid);
 /*

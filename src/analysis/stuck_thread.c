@@ -128,6 +128,13 @@ static bool is_malloc(const struct asc_trace_frame *f, bool *ret_locked)
 	return false;
 }
 
+bool asc_frame_is_malloc(const struct asc_trace_frame *f)
+{
+	bool locked;
+
+	return is_malloc(f, &locked);
+}
+
 /* Where malloc stands in the stack, and a signal handler with respect to it. */
 static void look_for_malloc(const struct asc_trace *trace, struct asc_stuck_thread *ret,
 			    bool waits_in_libc)

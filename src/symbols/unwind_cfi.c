@@ -38,6 +38,11 @@ static const struct cpu aarch64 = {
 	.machine = EM_AARCH64, .nregs = 32, .sp = 31, .fp = 29, .word = 8
 };
 
+/* rax .. r15, the return address */
+static const struct cpu x86_64 = {
+	.machine = EM_X86_64, .nregs = 17, .sp = 7, .fp = 6, .word = 8
+};
+
 struct regs {
 	uint64_t v[NREGS];
 	bool known[NREGS];
@@ -299,6 +304,31 @@ static enum step by_cfi(struct asc_unwinder *u, const struct cpu *cpu, const str
 	s = apply(u, cpu, frame, r, ret);
 	free(frame);
 	return s;
+}
+
+int asc_unwind_cfi_step(struct asc_unwinder *u, asc_addr lookup, uint64_t regs[17],
+			uint32_t *known)
+{
+	struct regs r = { 0 }, next;
+
+	for (size_t i = 0; i < x86_64.nregs; i++) {
+		r.v[i] = regs[i];
+		r.known[i] = *known >> i & 1;
+	}
+	switch (by_cfi(u, &x86_64, &r, lookup, &next)) {
+	case STEP_OK:
+		break;
+	case STEP_END:
+		return 0;
+	default:
+		return -1;
+	}
+	*known = 0;
+	for (size_t i = 0; i < x86_64.nregs; i++) {
+		regs[i] = next.v[i];
+		*known |= (uint32_t)next.known[i] << i;
+	}
+	return 1;
 }
 
 static enum step by_frame_pointer(struct asc_unwinder *u, const struct cpu *cpu,

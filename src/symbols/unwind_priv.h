@@ -35,7 +35,8 @@ struct asc_unwinder {
 	void *space; /* of libunwind */
 	/* of the trace that runs */
 	uint64_t regs[17];
-	bool partial; /* of them only pc and sp are known */
+	uint32_t known; /* a bit a register */
+	bool partial;	/* the thread's own were not all known */
 	bool no_info; /* a frame without unwind information was met */
 };
 
@@ -53,6 +54,13 @@ ASC_MUST struct asc_error *asc_unwind_x86_64(struct asc_unwinder *u, const struc
 /* Frames of any other thread by libdw's call frame information. */
 ASC_MUST struct asc_error *asc_unwind_cfi(struct asc_unwinder *u, const struct asc_thread *th,
 					  size_t max, struct asc_stack *ret);
+/*
+ * One step of an x86-64 thread where the search table is missing, as in static programs. @p regs in
+ * DWARF's order, @p known a bit each. @return > 0: they are the caller's now, 0: the end, < 0: it
+ * cannot be told
+ */
+int asc_unwind_cfi_step(struct asc_unwinder *u, asc_addr lookup, uint64_t regs[17],
+			uint32_t *known);
 void asc_unwind_cfi_close(struct asc_unwind_module *um);
 /* What is kept of the module at @p addr, or NULL. Valid until the next call for another address. */
 struct asc_unwind_module *asc_unwind_slot(struct asc_unwinder *u, asc_addr addr);

@@ -82,7 +82,7 @@ static int access_reg(unw_addr_space_t as, unw_regnum_t reg, unw_word_t *val, in
 	if (write)
 		return -UNW_EREADONLYREG;
 	if (reg < 0 || (size_t)reg >= ASC_ARRAY_SIZE(u->regs) ||
-	    (u->partial && reg != RSP && reg != RIP))
+	    !(u->known >> reg & 1))
 		return -UNW_EBADREG;
 	*val = u->regs[reg];
 	return 0;
@@ -132,6 +132,7 @@ static const char *why_not_code(const struct asc_unwinder *u, asc_addr pc)
 static bool step_by_frame_pointer(struct asc_unwinder *u, unw_cursor_t *c, asc_addr sp)
 {
 	static const uint8_t kept[] = { 3 /* rbx */, 12, 13, 14, 15 };
+	uint32_t known = 1u << RBP | 1u << RSP | 1u << RIP;
 	unw_word_t rbp = 0;
 	uint64_t frame[2]; /* the caller's rbp, the return address */
 
@@ -142,18 +143,40 @@ static bool step_by_frame_pointer(struct asc_unwinder *u, unw_cursor_t *c, asc_a
 	for (size_t i = 0; i < ASC_ARRAY_SIZE(kept); i++) {
 		unw_word_t v = 0;
 
-		unw_get_reg(c, kept[i], &v);
+		known |= (uint32_t)!unw_get_reg(c, kept[i], &v) << kept[i];
 		u->regs[kept[i]] = v;
 	}
-	u->partial = false; /* the one that matters is known from here on */
+	u->known = known;
 	u->regs[RBP] = frame[0];
 	u->regs[RSP] = rbp + sizeof(frame);
 	u->regs[RIP] = frame[1];
 	return !unw_init_remote(c, u->space, u);
 }
 
+/* By libdw, which finds .eh_frame by the file's section headers. @return false: it does not know */
+static bool step_by_cfi(struct asc_unwinder *u, unw_cursor_t *c, asc_addr lookup, int *ret)
+{
+	uint64_t regs[ASC_ARRAY_SIZE(u->regs)];
+	uint32_t known = 0;
+
+	for (size_t i = 0; i < ASC_ARRAY_SIZE(regs); i++) {
+		unw_word_t v = 0;
+
+		known |= (uint32_t)!unw_get_reg(c, (unw_regnum_t)i, &v) << i;
+		regs[i] = v;
+	}
+	*ret = asc_unwind_cfi_step(u, lookup, regs, &known);
+	if (*ret < 0)
+		return false;
+	if (!*ret)
+		return true;
+	memcpy(u->regs, regs, sizeof(regs));
+	u->known = known;
+	return !unw_init_remote(c, u->space, u);
+}
+
 /* One frame outwards. @return > 0 there is one, 0 the end, < 0 it cannot be told */
-static int step(struct asc_unwinder *u, unw_cursor_t *c, asc_addr pc, asc_addr sp,
+static int step(struct asc_unwinder *u, unw_cursor_t *c, asc_addr lookup, asc_addr sp,
 		const char **note)
 {
 	unw_cursor_t before = *c;
@@ -163,12 +186,14 @@ static int step(struct asc_unwinder *u, unw_cursor_t *c, asc_addr pc, asc_addr s
 	r = unw_step(c);
 	if (!u->no_info)
 		return r;
+	*c = before;
+	if (step_by_cfi(u, c, lookup, &r))
+		return r;
 	if (!*note)
-		*note = asc_modules_at(u->m, pc)
+		*note = asc_modules_at(u->m, lookup)
 				? "a function without unwind information: by frame pointers from "
 				  "there"
 				: "generated code (JIT): by frame pointers from there";
-	*c = before;
 	return step_by_frame_pointer(u, c, sp) ? 1 : -1;
 }
 
@@ -200,7 +225,7 @@ static struct asc_error *walk(struct asc_unwinder *u, unw_cursor_t *c, size_t ma
 			ret->note = "deeper than the limit";
 			return NULL;
 		}
-		r = step(u, c, pc, sp, &ret->note);
+		r = step(u, c, asc_frame_lookup_pc(ret, ret->n - 1), sp, &ret->note);
 		if (!r)
 			return NULL;
 		if (r < 0) {
@@ -224,6 +249,7 @@ struct asc_error *asc_unwind_x86_64(struct asc_unwinder *u, const struct asc_thr
 	uint64_t back;
 
 	u->partial = th->regs.partial;
+	u->known = u->partial ? 1u << RSP | 1u << RIP : UINT32_MAX;
 	for (size_t i = 0; i < ASC_ARRAY_SIZE(u->regs); i++)
 		u->regs[i] = asc_load_u64(th->regs.raw + reg_slots[i] * sizeof(uint64_t));
 	/* A call through a bad pointer: the caller is on top of the stack. */
