@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -76,6 +77,19 @@ static struct asc_error *check_seccomp(struct asc_borrow *b, pid_t tid)
 		{ 440, { (uint64_t)-10000, 0x7f0000000000, 1, MADV_DONTNEED }, false },
 	};
 
+	const struct asc_seccomp_call fork_calls[] = {
+		calls[0],
+		calls[1],
+		{ SYS_clone3, { 0x7f0000000000, 88 }, true },
+		{ SYS_clone, { 0 }, true },
+		{ SYS_wait4, { 1000, 0, 0x40000000 }, true },
+		{ SYS_exit_group, { 0 }, true },
+		{ SYS_prctl, { PR_GET_CHILD_SUBREAPER, 0x7f0000000000 }, true },
+		{ SYS_close_range, { 0, UINT32_MAX }, false },
+	};
+
+	if (b->op->fork)
+		return asc_seccomp_check(tid, fork_calls, ASC_ARRAY_SIZE(fork_calls));
 	return asc_seccomp_check(tid, calls, b->op->reclaim ? ASC_ARRAY_SIZE(calls) : 5);
 }
 
@@ -470,7 +484,8 @@ struct asc_error *asc_choose(struct asc_borrow *b)
 	n = asc_min(n, most);
 	for (size_t i = 0; i < n; i++)
 		asc_halt_find(&b->halt, v[i].tid)->keep = true;
-	asc_halt_thin(&b->halt);
+	if (!b->keep)
+		asc_halt_thin(&b->halt);
 	err = first_of(b, v, n, more);
 	if (!err || !more || b->thorough)
 		return err;

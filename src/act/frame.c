@@ -12,7 +12,7 @@
  *     ucontext                  <- rt_sigreturn reads it from here
  *     [sigreturn]
  *     [tkill(self, SIG)]        a stop while traced, nothing when not
- *     [munmap(map, len)]        reclaim only, and then
+ *     [munmap(map, len)]        reclaim only (fork: wait4(child)), and then
  *     [tkill(self, SIG)]        once more
  *     [store rax] words
  *   stack pointer at the entry of the function
@@ -184,7 +184,8 @@ static void build_chain(const struct asc_frame_in *in, struct chain *c, struct a
 {
 	const struct asc_gadgets *g = in->g;
 	size_t store = g->store ? 1 + g->store_words : 0;
-	size_t rest = (in->map_len ? 21 : 7) + 1;
+	bool middle = in->map_len || in->fork;
+	size_t rest = (middle ? 21 : 7) + 1;
 	size_t stop1, stop2 = 0, map = 0;
 
 	if (g->store) {
@@ -198,9 +199,12 @@ static void build_chain(const struct asc_frame_in *in, struct chain *c, struct a
 	f->after_store = c->n;
 	put_call(c, g, SYS_tkill, (uint64_t)in->ns_tid, (uint64_t)in->sig);
 	stop1 = c->n;
-	if (in->map_len) {
+	if (middle) {
 		map = c->n;
-		put_call(c, g, SYS_munmap, UINT64_MAX, in->map_len);
+		if (in->fork) /* no child has this number until the kernel writes one there */
+			put_call(c, g, SYS_wait4, INT32_MAX, 0);
+		else
+			put_call(c, g, SYS_munmap, UINT64_MAX, in->map_len);
 		put_call(c, g, SYS_tkill, (uint64_t)in->ns_tid, (uint64_t)in->sig);
 		stop2 = c->n;
 	}
@@ -240,8 +244,8 @@ struct asc_error *asc_frame_build(const struct asc_frame_in *in, struct asc_act_
 	ret->after_store = ret->entry + 8 * ret->after_store;
 	ret->stop1 = ret->entry + 8 * ret->stop1;
 	ret->stop2 = ret->stop2 ? ret->entry + 8 * ret->stop2 : 0;
-	ret->munmap = in->map_len ? ret->entry + 8 * ret->munmap : 0;
-	ret->map_word = in->map_len ? ret->entry + 8 * ret->map_word : 0;
+	ret->munmap = ret->stop2 ? ret->entry + 8 * ret->munmap : 0;
+	ret->map_word = ret->stop2 ? ret->entry + 8 * ret->map_word : 0;
 	ret->result = uc + RESULT_AT;
 	ret->par = uc + PAR_AT;
 	memcpy(ret->bytes, c.v, 8 * c.n);

@@ -135,8 +135,8 @@ static struct asc_error *watch(struct asc_op *op, pid_t child)
 			   WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
 }
 
-struct asc_error *asc_helper_run(struct asc_op *op, struct asc_error *(*fn)(struct asc_op *op),
-				 struct asc_act_result *ret)
+struct asc_error *asc_helper_start(struct asc_op *op, struct asc_error *(*fn)(struct asc_op *op),
+				   pid_t *ret_helper)
 {
 	struct asc_error *err;
 	pid_t child;
@@ -153,12 +153,30 @@ struct asc_error *asc_helper_run(struct asc_op *op, struct asc_error *(*fn)(stru
 		helper(op, fn);
 	if (child < 0) {
 		err = asc_err_os(errno, "cannot start the helper process");
-	} else {
-		err = watch(op, child);
-		*ret = op->sh->result;
+		munmap(op->sh, sizeof(*op->sh));
+		op->sh = NULL;
+		return err;
 	}
+	*ret_helper = child;
+	return NULL;
+}
+
+struct asc_error *asc_helper_end(struct asc_op *op, pid_t helper, struct asc_act_result *ret)
+{
+	struct asc_error *err = watch(op, helper);
+
+	*ret = op->sh->result;
 	munmap(op->sh, sizeof(*op->sh));
 	op->sh = NULL;
 	return err;
+}
+
+struct asc_error *asc_helper_run(struct asc_op *op, struct asc_error *(*fn)(struct asc_op *op),
+				 struct asc_act_result *ret)
+{
+	pid_t child = 0;
+
+	ASC_TRY(asc_helper_start(op, fn, &child));
+	return asc_helper_end(op, child, ret);
 }
 #endif

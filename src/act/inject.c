@@ -104,6 +104,7 @@ struct asc_error *asc_borrow_write(struct asc_borrow *b, uint64_t map_len)
 		.sig = b->sig,
 		.ns_tid = b->ns_tid,
 		.map_len = map_len,
+		.fork = b->op->fork,
 	};
 
 	ASC_TRY(asc_frame_build(&in, &b->f));
@@ -151,7 +152,8 @@ struct asc_error *asc_borrow_start(struct asc_borrow *b, const struct asc_go *go
 		b->masked = true;
 		asc_act_fault(b->op, go->step + 1);
 		/* Before T runs: it may have to wait for a lock that one of them holds. */
-		asc_halt_release(&b->halt, b->tid);
+		if (!b->keep)
+			asc_halt_release(&b->halt, b->tid);
 		asc_act_fault(b->op, go->step + 2);
 	}
 	atomic_store(&b->op->sh->stage, ASC_STAGE_RUNNING);

@@ -70,7 +70,7 @@ struct asc_act_frame {
 	asc_addr after_store;  /* the same, past the store gadget */
 	asc_addr stop1, stop2; /* stack pointers at the self-signals; stop2 0: only one */
 	asc_addr munmap;       /* stack pointer at the munmap part, its instruction is pop_rdi */
-	asc_addr map_word;     /* munmap's argument: the mapping, or ~0 */
+	asc_addr map_word;     /* munmap's argument: the mapping, or ~0; fork: wait4's, the child */
 	asc_addr result, par;
 	uint8_t bytes[ASC_FRAME_MAX];
 };
@@ -81,6 +81,7 @@ struct asc_frame_in {
 	int sig;
 	pid_t ns_tid;	  /* T's id in its own pid namespace */
 	uint64_t map_len; /* 0: a plain call, no mapping to undo */
+	bool fork;	  /* the chain's middle waits for a child instead of undoing a mapping */
 };
 
 /* Frames are pure: bytes from what was saved. ASC_EBUG if it does not fit. */
@@ -173,6 +174,8 @@ struct asc_op {
 	const char *name;
 	asc_addr function;
 	uint64_t args[2];
+	/* or a child */
+	struct asc_fork_shared *fork;
 	/* or the routine */
 	bool reclaim;
 	struct asc_rt_par par;
@@ -197,6 +200,7 @@ struct asc_borrow {
 	bool stopping; /* the user's wish to end it is known */
 	bool thorough; /* look at every thread while all are stopped: the first few were no good */
 	bool resend;   /* a real one of the marker's kind came: it is sent again at the end */
+	bool keep;     /* the others stay stopped when T starts; asc_fork_*() lets them go */
 	unsigned tries;
 	double since; /* ms: T was stopped */
 	struct asc_saved s;
@@ -207,6 +211,13 @@ double asc_act_now(void);					/* ms */
 long asc_pt(int request, pid_t tid, uint64_t addr, void *data); /* ptrace(2) */
 /* Fault point @p n: tool and helper die. */
 void asc_act_fault(const struct asc_op *op, unsigned n);
+/* Start @p fn(op) in the helper: it and the tool share op->sh. End with asc_helper_end(). */
+ASC_MUST struct asc_error *asc_helper_start(struct asc_op *op,
+					    struct asc_error *(*fn)(struct asc_op *op),
+					    pid_t *ret_helper);
+/* Wait for its end. @p ret is written even on errors: what was found. */
+ASC_MUST struct asc_error *asc_helper_end(struct asc_op *op, pid_t helper,
+					  struct asc_act_result *ret);
 /* Run @p fn(op) in the helper and wait for it. @p ret is written even on errors: what was found. */
 ASC_MUST struct asc_error *asc_helper_run(struct asc_op *op,
 					  struct asc_error *(*fn)(struct asc_op *op),

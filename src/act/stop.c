@@ -302,6 +302,8 @@ bool asc_halt_late(struct asc_halt *h, pid_t tid, int status)
 
 	if (!t)
 		return false;
+	if (WIFSTOPPED(status) && t->state == ASC_HALT_STOPPED)
+		return true; /* the stop that is known, kept until it is released */
 	if (WIFSTOPPED(status)) {
 		bool event = status >> 16 == PTRACE_EVENT_STOP;
 

@@ -82,6 +82,13 @@ const struct asc_error_help asc_error_helps[] = {
 	  "The address is not mapped, or its page cannot "
 	  "be had (a guard page, a hole in a core).",
 	  0 },
+	{ "E-FORK", 69, "a copy-on-write child would be unsafe",
+	  "--capture=fork makes a child of the target; every page that the target writes while it "
+	  "lives is copied. Refused where memory, a control group or a limit of processes leaves "
+	  "no "
+	  "room for that, with locked, pinned or hugetlb memory, userfaultfd, and where the child "
+	  "would be left to the target.",
+	  "--capture=copy or --capture=optimistic" },
 	{ "E-GADGET", 69, "no place to run a call from",
 	  "The code that trim, reclaim and tune need to find "
 	  "in the target was not found.",
@@ -241,12 +248,23 @@ const struct asc_error_help asc_error_helps[] = {
 	  "return is an "
 	  "upper bound.",
 	  "sudo" },
+	{ "W-PAUSE", 0, "the target was stopped for longer than --max-pause",
+	  "The estimate before the stop was too low, or the machine was busy. After four times "
+	  "--max-pause the target is let go in any case.",
+	  0 },
 	{ "W-RSS", 1, "the lines do not add up to the kernel's Rss",
 	  "Something moved between two readings.", 0 },
 	{ "W-SMAPS", 0, "the kernel's own Rss is unknown",
-	  "/proc/PID/smaps_rollup could not be read: nothing to compare the lines' sum with.", "sudo" },
+	  "/proc/PID/smaps_rollup could not be read: nothing to compare the lines' sum with.",
+	  "sudo" },
 	{ "W-TRUNCATED", 1, "the core is cut", "What was cut off is missing from every number.",
 	  0 },
+	{ "W-UNVERIFIED", 1, "parts were read while it ran",
+	  "--capture=optimistic: these bytes were not read in the stop, and were not the same "
+	  "before "
+	  "and after it. What is on them may be of another moment: it is not proven, and findings "
+	  "there are no damage.",
+	  "run it again, --capture=copy, --capture=fork" },
 	{ "W-WATCHDOG", 1, "the target was let go early",
 	  "Reading took four times --max-pause; the rest was "
 	  "read while it ran.",

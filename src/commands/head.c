@@ -22,6 +22,7 @@ enum said {
 	SAID_BUSY = 64,
 	SAID_DSTATE = 128,
 	SAID_FROZEN = 256,
+	SAID_UNVERIFIED = 1024,
 };
 
 /* JSON has every warning in every document; people read it once. */
@@ -84,6 +85,27 @@ static void put_target(const struct asc_session *s, struct asc_out *o)
 	asc_out_object_end(o);
 }
 
+static void put_bytes(struct asc_out *o, const char *key, bool known, uint64_t bytes)
+{
+	asc_out_field(o, key, NULL, known ? ASC_V_BYTES(bytes) : ASC_V_NONE);
+}
+
+/* How it was read, so that a number can be judged. */
+static void put_capture(const struct asc_session *s, struct asc_out *o)
+{
+	const struct asc_provenance *p = &s->provenance;
+	bool optimistic = p->engine && !strcmp(p->engine, "optimistic");
+
+	asc_out_object(o, "capture", NULL);
+	asc_out_field(o, "engine", NULL, p->engine ? ASC_V_STR(p->engine) : ASC_V_NONE);
+	asc_out_field(o, "stops", NULL, p->engine ? ASC_V_COUNT(p->rounds) : ASC_V_NONE);
+	put_bytes(o, "copied_bytes", s->captured_bytes, s->captured_bytes);
+	put_bytes(o, "reread_bytes", optimistic, p->reread_bytes);
+	put_bytes(o, "steady_bytes", optimistic, p->steady_bytes);
+	put_bytes(o, "unverified_bytes", optimistic, p->unverified_bytes);
+	asc_out_object_end(o);
+}
+
 static void warn_core(struct asc_session *s, struct asc_out *o)
 {
 	const struct asc_core_info *c = s->live ? NULL : asc_core_info(s->data);
@@ -140,6 +162,18 @@ static void warn_stop(struct asc_session *s, struct asc_out *o)
 		     s->busy_retries + 1);
 		asc_out_partial(o);
 	}
+	if (s->provenance.unverified_bytes) {
+		char a[32], b[32], c[32];
+
+		WARN(s, o, SAID_UNVERIFIED, "W-UNVERIFIED",
+		     "%s changed while they were read (--capture=optimistic) and may be of another "
+		     "moment than the stop: what is on them is not proven (%s were read in the stop, "
+		     "%s were the same before and after it)",
+		     asc_fmt_bytes(a, s->provenance.unverified_bytes, false),
+		     asc_fmt_bytes(b, s->provenance.reread_bytes, false),
+		     asc_fmt_bytes(c, s->provenance.steady_bytes, false));
+		asc_out_partial(o);
+	}
 	if (s->frozen[0])
 		WARN(s, o, SAID_FROZEN, "W-FROZEN",
 		     "the target is in a frozen cgroup (%s): nothing of it runs until it is thawed",
@@ -148,6 +182,10 @@ static void warn_stop(struct asc_session *s, struct asc_out *o)
 		WARN(s, o, SAID_DSTATE, "W-DSTATE",
 		     "%u threads in uninterruptible sleep could not be stopped in time",
 		     s->pause.not_stopped);
+	if (s->pause.threads && s->opts.max_pause_ms && !s->opts.hold && !s->opts.no_stop &&
+	    s->pause.ms > (double)s->opts.max_pause_ms)
+		asc_out_warn(o, "W-PAUSE", "the target was stopped for %.0f ms, over --max-pause=%llums",
+			     s->pause.ms, (unsigned long long)s->opts.max_pause_ms);
 	if (s->pause.watchdog) {
 		asc_out_warn(o, "W-WATCHDOG",
 			     "the target was let go before everything was read: over the pause "
@@ -204,6 +242,7 @@ void asc_session_head(void *session, struct asc_out *o)
 	put_target(s, o);
 	put_libc(s, o);
 	asc_out_field(o, "pause_ms", NULL, live ? ASC_V_MS(s->pause.ms) : ASC_V_NONE);
+	put_capture(s, o);
 	warn_stop(s, o);
 	warn_core(s, o);
 	warn_libc(s, o);

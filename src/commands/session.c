@@ -18,6 +18,7 @@
 #include "base/cleanup.h"
 #include "base/num.h"
 #include "base/vec.h"
+#include "commands/capture.h"
 #include "glibc/heap.h"
 #include "render/render.h"
 #include "symbols/allocator.h"
@@ -94,6 +95,7 @@ static void forget_data(struct asc_session *s)
 	s->busy = s->in_malloc = false;
 	s->busy_retries = 0;
 	s->captured_bytes = 0;
+	s->provenance = (struct asc_provenance){ 0 };
 	asc_error_free(s->other_libcs);
 	s->other_libcs = NULL;
 	s->have &= ~STOPPED_NEEDS;
@@ -236,16 +238,15 @@ static struct asc_error *copy_error(const struct asc_error *e)
 
 /* ---- what to copy ---- */
 
-typedef ASC_VEC(struct asc_range) range_vec;
-
-static struct asc_error *plan_heaps(struct asc_session *s, const struct asc_residency *res,
-				    enum asc_depth depth, range_vec *v)
+static struct asc_error *plan_heaps(struct asc_session *s, struct asc_target *from,
+				    const struct asc_residency *res, enum asc_depth depth,
+				    asc_range_vec *v)
 {
 	for (size_t i = 0; i < s->nlibcs; i++) {
 		ASC_AUTO(asc_freep) struct asc_range *r = NULL;
 		size_t n = 0;
 		struct asc_error *err =
-			asc_heap_plan(s->live, &s->libcs[i], res, depth, &r, &n);
+			asc_heap_plan(from, &s->libcs[i], res, depth, &r, &n);
 		/* a libc that cannot be planned is told by asc_heap_read() */
 		asc_error_free(err);
 		for (size_t k = 0; !err && k < n; k++)
@@ -254,7 +255,7 @@ static struct asc_error *plan_heaps(struct asc_session *s, const struct asc_resi
 	return NULL;
 }
 
-static uint64_t plan_bytes(const struct asc_residency *res, const range_vec *v)
+static uint64_t plan_bytes(const struct asc_residency *res, const asc_range_vec *v)
 {
 	uint64_t sum = 0;
 	bool known = res && res->source != ASC_RESIDENCY_UNKNOWN;
@@ -284,14 +285,15 @@ static bool fits_pause(const struct asc_session *s, uint64_t bytes)
 }
 
 /* Whole stacks, or as much of each as the pause allows: deep frames are worth less than all. */
-static struct asc_error *plan_stacks(struct asc_session *s, range_vec *v)
+static struct asc_error *plan_stacks(struct asc_session *s, struct asc_target *from,
+				     asc_range_vec *v)
 {
 	ASC_AUTO(asc_freep) struct asc_range *r = NULL;
 	uint64_t bytes = 0, each = STACK_MAX;
 	size_t n = 0;
 
 	for (;; each /= 4) {
-		ASC_TRY(asc_stack_ranges(s->live, each, &r, &n, &bytes));
+		ASC_TRY(asc_stack_ranges(from, each, &r, &n, &bytes));
 		if (fits_pause(s, bytes) || each / 4 < STACK_MIN)
 			break;
 		free(asc_take(r));
@@ -299,6 +301,17 @@ static struct asc_error *plan_stacks(struct asc_session *s, range_vec *v)
 	for (size_t i = 0; i < n; i++)
 		ASC_TRY(asc_vec_push(v, r[i]));
 	return NULL;
+}
+
+struct asc_error *asc_session_plan(struct asc_session *s, struct asc_target *from,
+				   const struct asc_residency *res, unsigned needs,
+				   asc_range_vec *v)
+{
+	enum asc_depth depth = needs & ASC_NEED_WALK ? ASC_DEPTH_WALK : ASC_DEPTH_LISTS;
+
+	if (needs & (ASC_NEED_LISTS | ASC_NEED_WALK))
+		ASC_TRY(plan_heaps(s, from, res, depth, v));
+	return needs & ASC_NEED_STACKS ? plan_stacks(s, from, v) : NULL;
 }
 
 static struct asc_error *check_pause(const struct asc_session *s, uint64_t bytes)
@@ -317,15 +330,30 @@ static struct asc_error *check_pause(const struct asc_session *s, uint64_t bytes
 		"E-PAUSE");
 	asc_err_why(err, "%zu threads, %s to copy", n, asc_fmt_bytes(buf, bytes, false));
 	asc_err_try(err, "--max-pause=%llums", (unsigned long long)(ms + ms / 4 + 1));
+	asc_err_try(err, "--capture=optimistic: reads while it runs, checks in a short stop");
 	asc_err_try(err, "report, rss, arenas or bins: they read the free lists only");
 	return asc_err_try(err, "--no-stop: never stops it; the result may be inconsistent");
+}
+
+/* The engine that was asked for, or for what a stop would take too long. */
+static enum asc_capture_mode choose(struct asc_session *s, unsigned needs, uint64_t bytes)
+{
+	bool held = s->any_moment || s->opts.hold || s->opts.no_stop;
+
+	if (held || s->opts.capture == ASC_CAP_COPY)
+		return ASC_CAP_COPY;
+	if (s->opts.capture != ASC_CAP_AUTO)
+		return s->opts.capture;
+	return needs & ASC_NEED_WALK && !fits_pause(s, bytes) && fits_pause(s, 0)
+		       ? ASC_CAP_OPTIMISTIC
+		       : ASC_CAP_COPY;
 }
 
 /*
  * Before the stop: what will have to be read, judged by the running target, which may be wrong in
  * detail. Refuses what is far over the budget without ever stopping it.
  */
-static struct asc_error *prepare(struct asc_session *s, unsigned *needs)
+static struct asc_error *prepare(struct asc_session *s, unsigned *needs, uint64_t *ret_bytes)
 {
 	struct asc_residency *res = NULL;
 	uint64_t bytes = 0;
@@ -345,12 +373,13 @@ static struct asc_error *prepare(struct asc_session *s, unsigned *needs)
 			return check_pause(s, 0);
 		*needs |= ASC_NEED_WALK;
 	}
-	return check_pause(s, bytes);
+	*ret_bytes = bytes;
+	return choose(s, *needs, bytes) == ASC_CAP_OPTIMISTIC ? NULL : check_pause(s, bytes);
 }
 
 /* ---- the stop ---- */
 
-static void read_kernel_rss(struct asc_session *s)
+void asc_session_read_rss(struct asc_session *s)
 {
 	struct asc_text text = { 0 };
 	pid_t pid = asc_target_pid(s->live);
@@ -377,7 +406,7 @@ static void read_kernel_rss(struct asc_session *s)
 }
 
 /* Stop it at a moment when malloc is in the middle of nothing. */
-static struct asc_error *stop_quiet(struct asc_session *s)
+struct asc_error *asc_session_stop_quiet(struct asc_session *s)
 {
 	struct asc_stop_opts so = {
 		.max_pause_ms = s->opts.hold ? UINT_MAX
@@ -405,12 +434,13 @@ static struct asc_error *stop_quiet(struct asc_session *s)
 	}
 }
 
-static struct asc_error *read_heaps(struct asc_session *s, unsigned needs)
+struct asc_error *asc_session_read_heaps(struct asc_session *s, unsigned needs)
 {
 	struct asc_heap_opts ho = {
 		.depth = needs & ASC_NEED_WALK ? ASC_DEPTH_WALK : ASC_DEPTH_LISTS,
 		.max_memory = s->opts.max_memory,
-		.in_malloc = s->in_malloc || s->possibly_inconsistent,
+		.in_malloc = s->in_malloc || s->possibly_inconsistent ||
+			     s->provenance.unverified_bytes,
 		.progress = asc_session_progress,
 		.progress_arg = s,
 	};
@@ -443,11 +473,11 @@ static struct asc_error *read_heaps(struct asc_session *s, unsigned needs)
 static struct asc_error *copy_stacks(struct asc_session *s)
 {
 	struct asc_capture_buf *buf = NULL;
-	range_vec v = { 0 };
-	struct asc_error *err = plan_heaps(s, s->residency, ASC_DEPTH_HEADERS, &v);
+	asc_range_vec v = { 0 };
+	struct asc_error *err = plan_heaps(s, s->live, s->residency, ASC_DEPTH_HEADERS, &v);
 
 	if (!err)
-		err = plan_stacks(s, &v);
+		err = plan_stacks(s, s->live, &v);
 	if (!err)
 		err = check_pause(s, plan_bytes(s->residency, &v));
 	if (!err)
@@ -468,9 +498,9 @@ static struct asc_error *read_stopped(struct asc_session *s, unsigned needs)
 	if (needs & (ASC_NEED_RESIDENCY | ASC_NEED_LEDGER | ASC_NEED_LISTS | ASC_NEED_WALK))
 		ASC_TRY(asc_residency_read(s->live, &s->residency));
 	if (needs & ASC_NEED_LEDGER)
-		read_kernel_rss(s);
+		asc_session_read_rss(s);
 	if (needs & (ASC_NEED_LISTS | ASC_NEED_WALK))
-		ASC_TRY(read_heaps(s, needs));
+		ASC_TRY(asc_session_read_heaps(s, needs));
 	return needs & ASC_NEED_STACKS && !s->opts.hold ? copy_stacks(s) : NULL;
 }
 
@@ -486,7 +516,9 @@ static struct asc_error *read_running(struct asc_session *s, unsigned needs)
 	s->possibly_inconsistent = s->ran;
 	if (!s->ran || !s->nheaps)
 		return NULL;
+	struct asc_provenance how = s->provenance;
 	forget_data(s);
+	s->provenance = how;
 	ASC_TRY(read_stopped(s, needs));
 	s->ran = asc_live_mark_runners(s->live, s->data);
 	return NULL;
@@ -504,15 +536,58 @@ static void say_pause(struct asc_session *s)
 				    "everything was read");
 }
 
-static struct asc_error *read_live(struct asc_session *s, unsigned *want)
+/* What was read is a copy of its own: text is still read from the process, while it is there. */
+static struct asc_error *use_copy(struct asc_session *s, unsigned needs)
 {
-	struct asc_error *err = prepare(s, want);
+	asc_capture_set_backing(s->data, s->live);
+	if (s->modules)
+		asc_modules_retarget(s->modules, s->data);
+	if (needs & (ASC_NEED_LISTS | ASC_NEED_WALK) && !s->heaps)
+		return asc_session_read_heaps(s, needs);
+	return NULL;
+}
+
+/* Both engines walk while the target runs, so the counts of live chunks cost it nothing. */
+static struct asc_error *read_fork(struct asc_session *s, unsigned *want)
+{
+	if (*want & ASC_NEED_COUNTS)
+		*want |= ASC_NEED_WALK;
+	s->taken_at = time(NULL);
+	ASC_TRY(asc_capture_by_fork(s, *want));
+	say_pause(s);
+	return use_copy(s, *want);
+}
+
+static struct asc_error *read_optimistic(struct asc_session *s, unsigned *want)
+{
+	if (*want & ASC_NEED_COUNTS)
+		*want |= ASC_NEED_WALK;
+	ASC_TRY(check_pause(s, 0));
+	ASC_TRY(asc_capture_optimistic_run(s, *want));
+	say_pause(s);
+	return use_copy(s, *want);
+}
+
+static struct asc_error *read_stop(struct asc_session *s, unsigned *want)
+{
+	uint64_t bytes = 0;
+	struct asc_error *err = prepare(s, want, &bytes);
 	const unsigned needs = *want;
 
-	if (!asc_diagnose_frozen(asc_target_pid(s->live), s->frozen, sizeof(s->frozen)))
-		s->frozen[0] = 0;
+	if (!err && choose(s, needs, bytes) == ASC_CAP_OPTIMISTIC) {
+		asc_session_note(s,
+				 "reading it would stop the target for about %llu ms, over "
+				 "--max-pause=%llums: reading while it runs "
+				 "(--capture=optimistic)",
+				 (unsigned long long)pause_estimate_ms(s, bytes),
+				 (unsigned long long)s->opts.max_pause_ms);
+		return read_optimistic(s, want);
+	}
+	s->provenance.engine = s->opts.no_stop || s->opts.hold ? "direct" : "copy";
+	s->provenance.rounds = !s->opts.no_stop;
+
 	if (!err)
-		err = stop_quiet(s);
+		err = asc_session_stop_quiet(s);
 	s->taken_at = time(NULL);
 	if (!err)
 		err = s->opts.no_stop ? read_running(s, needs) : read_stopped(s, needs);
@@ -524,10 +599,21 @@ static struct asc_error *read_live(struct asc_session *s, unsigned *want)
 	say_pause(s);
 	if (err || s->data == s->live)
 		return err;
-	asc_capture_set_backing(s->data, s->live);
-	if (s->modules)
-		asc_modules_retarget(s->modules, s->data);
-	return NULL;
+	return use_copy(s, needs);
+}
+
+static struct asc_error *read_live(struct asc_session *s, unsigned *want)
+{
+	if (!asc_diagnose_frozen(asc_target_pid(s->live), s->frozen, sizeof(s->frozen)))
+		s->frozen[0] = 0;
+	switch (choose(s, 0, 0)) {
+	case ASC_CAP_FORK:
+		return read_fork(s, want);
+	case ASC_CAP_OPTIMISTIC:
+		return read_optimistic(s, want);
+	default:
+		return read_stop(s, want);
+	}
 }
 
 static struct asc_error *read_core(struct asc_session *s, unsigned *want)
@@ -539,7 +625,7 @@ static struct asc_error *read_core(struct asc_session *s, unsigned *want)
 	if (needs & (ASC_NEED_RESIDENCY | ASC_NEED_LEDGER))
 		ASC_TRY(asc_residency_read(s->data, &s->residency));
 	if (needs & (ASC_NEED_LISTS | ASC_NEED_WALK))
-		return read_heaps(s, needs);
+		return asc_session_read_heaps(s, needs);
 	return NULL;
 }
 
@@ -634,12 +720,6 @@ struct asc_error *asc_session_need(struct asc_session *s, unsigned asked)
 		needs &= ~(unsigned)ASC_NEED_COUNTS;
 	if (s->have & ASC_NEED_WALK)
 		needs |= ASC_NEED_WALK; /* a walk is also the lists */
-	if (s->live && s->opts.capture > ASC_CAP_COPY)
-		return asc_err_try(asc_err_id(asc_err(ASC_EUNSUPPORTED,
-						      "this version copies only while the target "
-						      "is stopped"),
-					      "E-UNSUPPORTED"),
-				   "--capture=auto, --capture=copy");
 	if ((needs & ASC_NEED_SYMBOLS || heap) && !s->modules) {
 		ASC_TRY(asc_session_alive(s));
 		ASC_TRY(open_symbols(s));

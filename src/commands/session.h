@@ -45,6 +45,16 @@ struct asc_session_opts {
 	bool interactive; /* REPL: may ask */
 };
 
+/* How what a session holds was read. */
+struct asc_provenance {
+	const char *engine; /* "copy", "direct", "optimistic", "fork"; static; NULL: nothing was read */
+	unsigned rounds;    /* stops that it took; 0: none */
+	uint64_t reread_bytes;	   /* optimistic: read in the stop */
+	uint64_t steady_bytes;	   /* read before it, and the same after it */
+	uint64_t unverified_bytes; /* changed meanwhile: chunk boundaries in them are not proven */
+	uint64_t estimate_ms;	   /* of the pause, before it; 0: none was made */
+};
+
 struct asc_session {
 	struct asc_session_opts opts;
 	struct asc_target *live;    /* the process itself, or NULL for a core */
@@ -59,6 +69,7 @@ struct asc_session {
 	uint64_t kernel_rss;
 	bool kernel_rss_known;
 	struct asc_pause pause;	    /* of the last stop */
+	struct asc_provenance provenance;
 	unsigned busy_retries;	    /* how often malloc was in the middle of something */
 	bool busy;		    /* and still was at last */
 	bool in_malloc;		    /* a thread that takes no lock was inside: every arena is busy */

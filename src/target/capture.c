@@ -426,7 +426,7 @@ static const struct asc_target_ops capture_ops = {
 };
 
 /* What does not live in memory: maps, threads, auxv. */
-static struct asc_error *copy_head(const struct asc_target *from, struct asc_target *t)
+struct asc_error *asc_capture_head(const struct asc_target *from, struct asc_target *t)
 {
 	t->arch = from->arch;
 	t->pid = from->pid;
@@ -462,7 +462,7 @@ struct asc_error *asc_capture_into(struct asc_target *from, const struct asc_res
 	if (!t)
 		return asc_err(ASC_ENOMEM, "capture");
 	t->ops = &capture_ops;
-	ASC_TRY(copy_head(from, t));
+	ASC_TRY(asc_capture_head(from, t));
 	/* In a core, a page that is not there is unknown, not zero. */
 	if (res && (res->source == ASC_RESIDENCY_UNKNOWN || from->ops->kind == ASC_CORE))
 		res = NULL;

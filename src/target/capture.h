@@ -32,6 +32,8 @@ ASC_MUST struct asc_error *asc_capture_into(struct asc_target *from, const struc
 					    const struct asc_range *ranges, size_t n,
 					    uint64_t max_bytes, struct asc_capture_buf **buf,
 					    struct asc_target **ret);
+/* What does not live in memory (maps, threads, auxv, name) into the empty head of another target. */
+ASC_MUST struct asc_error *asc_capture_head(const struct asc_target *from, struct asc_target *to);
 /* Bytes copied. */
 uint64_t asc_capture_bytes(const struct asc_target *capture);
 /*

@@ -24,6 +24,7 @@
 #include "target/live_threads.h"
 #include "target/pagemap.h"
 #include "target/proc.h"
+#include "target/snapshot.h"
 #include "target/stackplan.h"
 #include "target/stopper.h"
 #include "target/target.h"
@@ -366,6 +367,22 @@ static struct asc_error *live_stop(struct asc_target *t, const struct asc_stop_o
 	if (err)
 		live_release(t, &pause);
 	return err;
+}
+
+struct asc_error *asc_live_take(struct asc_target *t, const struct asc_stop_slot *slots, size_t n)
+{
+	struct live *l = live_of(t);
+	ASC_AUTO(asc_threads_free) struct asc_thread_list before = { 0 };
+	struct asc_thread_list now = { 0 };
+
+	ASC_TRY(read_maps(l));
+	ASC_TRY(read_threads(l, 0, &before));
+	ASC_TRY(asc_threads_stopped(l->task_fd, t->arch, &before, slots, n, &now));
+	free(t->threads);
+	t->threads = now.v;
+	t->nthreads = now.n;
+	asc_find_thread_pointers(t);
+	return NULL;
 }
 
 static bool live_is_stopped(const struct asc_target *t)

@@ -86,11 +86,6 @@ def test_errors_have_the_shape_of_the_manual():
     assert more[0].startswith("  why: ") and any(line.startswith("  try: ") for line in more), run
 
 
-def test_what_this_version_lacks_is_said(svc):
-    for more in (["--capture=fork"], ["--capture=optimistic"]):
-        assert "this version" in arenascope("-p", svc.pid, *more, "arenas", rc=69).err
-
-
 @pytest.mark.parametrize("argv", [
     ["-p", "PID", "arenas", "--json"],
     ["--json", "-p", "PID", "arenas"],

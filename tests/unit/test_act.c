@@ -63,7 +63,7 @@ static void check_frame(uint64_t rsp, unsigned store_words, bool store, uint64_t
 {
 	struct asc_saved *s = saved(rsp);
 	struct asc_gadgets g = some;
-	struct asc_frame_in in = { &g, s, 23, 77, map_len };
+	struct asc_frame_in in = { &g, s, 23, 77, map_len, false };
 	struct asc_act_frame *f = malloc(sizeof(*f));
 	asc_addr last, uc, fp;
 
@@ -130,7 +130,7 @@ static void test_frame(void **state)
 static void test_frame_refuses(void **state)
 {
 	struct asc_saved *s = saved(0x4000);
-	struct asc_frame_in in = { &some, s, 23, 77, 0 };
+	struct asc_frame_in in = { &some, s, 23, 77, 0, false };
 	struct asc_act_frame *f = malloc(sizeof(*f));
 	struct asc_error *err;
 

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The ways of reading a live process, behind asc_session_need(). session.c copies while it is
+ * stopped; here are the others, and what they share.
+ */
+#ifndef ASC_COMMANDS_CAPTURE_H
+#define ASC_COMMANDS_CAPTURE_H
+
+#include "base/vec.h"
+#include "commands/session.h"
+
+typedef ASC_VEC(struct asc_range) asc_range_vec;
+
+/* Read from a copy-on-write child (fork.c of act). Sets s->data, residency, pause. */
+ASC_MUST struct asc_error *asc_capture_by_fork(struct asc_session *s, unsigned needs);
+/* Read while it runs, then stop it and read again what matters. Sets s->data, residency, pause and
+ * the heaps. */
+ASC_MUST struct asc_error *asc_capture_optimistic_run(struct asc_session *s, unsigned needs);
+
+/* ARENASCOPE_FAULT=freeze:1, for tests: SIGSTOP in the stop; afterwards wait until it goes on. */
+void asc_session_freeze(const struct asc_session *s, bool begin);
+
+/* ---- session.c ---- */
+ASC_MUST struct asc_error *asc_session_plan(struct asc_session *s, struct asc_target *t,
+					    const struct asc_residency *res, unsigned needs,
+					    asc_range_vec *v);
+ASC_MUST struct asc_error *asc_session_stop_quiet(struct asc_session *s);
+ASC_MUST struct asc_error *asc_session_read_heaps(struct asc_session *s, unsigned needs);
+void asc_session_read_rss(struct asc_session *s);
+
+#endif
