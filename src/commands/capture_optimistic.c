@@ -314,6 +314,10 @@ void asc_session_freeze(const struct asc_session *s, bool begin)
 		if (!asc_proc_stat(pid, t[i].tid, &st) && st.state == 't')
 			syscall(SYS_tgkill, pid, t[i].tid, SIGSTOP);
 	}
+	for (int i = 0; !begin && i < 100; i++, nanosleep(&nap, NULL)) {
+		if (asc_proc_stat(pid, 0, &st) || st.state == 'T')
+			break;
+	}
 	while (!begin && !asc_proc_stat(pid, 0, &st) && st.state == 'T')
 		nanosleep(&nap, NULL);
 }
