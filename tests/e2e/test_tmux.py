@@ -17,21 +17,26 @@ from helpers import ARENASCOPE
 pytestmark = pytest.mark.skipif(not shutil.which("tmux"), reason="needs tmux")
 
 
+SHELL = r"^\S*[$#]$"
+
+
 class Terminal:
     def __init__(self, home, width=110, height=30, **env):
         self.socket, self.count = str(home / "tmux"), 0
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("DEBUGINFOD_", "ARENASCOPE_", "TMUX"))}
         environment.update({"HOME": str(home), "XDG_STATE_HOME": str(home / "state"), "LC_ALL": "C.UTF-8",
                             "INPUTRC": "/dev/null", "PS1": "$ ", "ARENASCOPE_PAGER": "cat", **env})
-        self.tmux("-f", "/dev/null", "new-session", "-d", "-x", str(width), "-y", str(height), "sh", env=environment)
-        self.wait(r"^\$ $")
+        self.tmux("-f", "/dev/null", "new-session", "-d", "-x", str(width), "-y", str(height), "bash", "--norc", env=environment)
+        self.wait(SHELL)
 
     def tmux(self, *argv, **more):
         return subprocess.run(["tmux", "-u", "-S", self.socket, *argv], check=True, stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE, **more).stdout.decode()
 
     def screen(self, history=False):
-        return self.tmux("capture-pane", "-p", *(["-S", "-"] if history else [])).rstrip("\n")
+        """Lines as written, also those that the terminal wrapped."""
+        text = self.tmux("capture-pane", "-p", "-J", *(["-S", "-"] if history else []))
+        return "\n".join(line.rstrip() for line in text.splitlines()).rstrip("\n")
 
     def keys(self, *keys):
         self.tmux("send-keys", *keys)
@@ -53,6 +58,7 @@ class Terminal:
         self.keys("C-l")
         self.tmux("clear-history")
         self.keys("-l", text)
+        self.wait(re.escape(text) + "$")  # else the empty prompt of before could be taken for the next one
         self.keys("Enter")
         return self.wait(pattern)
 
@@ -79,7 +85,7 @@ def terminal(tmp_path):
         t.close()
 
 
-PROMPT = r"^\(arenascope %d\) $"
+PROMPT = r"^\(arenascope %d\)$"
 
 
 def start(t, pid, *more):
@@ -94,7 +100,7 @@ def test_a_session(terminal, victim, tmp_path):
     prompt = start(t, v.pid)
     # TAB: what is common is completed, the rest listed; then the command itself
     t.keys("-l", "are")
-    t.keys("Tab", "Tab")
+    t.keys("Tab", "Tab", "Tab")
     t.wait(r"^arena +arenas")
     t.keep("tab")
     t.keys("-l", "s")
@@ -119,16 +125,16 @@ def test_a_session(terminal, victim, tmp_path):
     assert "trim_threshold" in t.line("par", prompt)
     # refresh, hold, release
     assert re.search(r"^paused [0-9.]+ ms", t.line("refresh", prompt), re.M)
-    t.line("hold", r"^\(arenascope \d+ held\) $")
+    t.line("hold", r"^\(arenascope \d+ held\)$")
     assert helpers.state(v.pid) == "t"
-    t.line("arenas", r"^\(arenascope \d+ held\) $")
+    t.line("arenas", r"^\(arenascope \d+ held\)$")
     t.keep("hold")
     assert "It runs on after" in t.line("release", prompt)
     assert v.ask("ping", "pong")
     # a narrow terminal
-    t.tmux("resize-window", "-x", "70", "-y", "30")
+    t.tmux("resize-window", "-x", "80", "-y", "30")
     out = t.line("report", prompt)
-    assert max(len(line) for line in out.splitlines()) <= 70 and re.search(r"in use by the program +\S+ KiB", out), out
+    assert max(len(line) for line in out.splitlines() if not line.startswith("service")) <= 80 and re.search(r"fragmented +\S+ KiB", out), out
     t.keep("narrow")
     t.tmux("resize-window", "-x", "110", "-y", "30")
     t.keys("Enter")
@@ -143,7 +149,7 @@ def test_a_session(terminal, victim, tmp_path):
     t.keep("killed")
     t.keys("C-l")
     t.keys("C-d")
-    t.wait(r"^\$ $")
+    t.wait(SHELL)
     assert "status 0." in t.line("echo status $?.", r"status \d+\.$")
 
 
