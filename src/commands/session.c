@@ -24,7 +24,9 @@
 #include "symbols/allocator.h"
 #include "target/capture.h"
 #include "target/diagnose.h"
+#include "target/foresight.h"
 #include "target/proc.h"
+#include "target/readers.h"
 #include "target/stackplan.h"
 #include "target/vmflags.h"
 
@@ -40,6 +42,10 @@ enum {
 static const unsigned STOPPED_NEEDS = ASC_NEED_LISTS | ASC_NEED_WALK | ASC_NEED_RESIDENCY |
 				      ASC_NEED_LEDGER | ASC_NEED_REGS | ASC_NEED_STACKS |
 				      ASC_NEED_COUNTS;
+
+/* What is read with the residency at hand: it says what need not be read. */
+static const unsigned PAGES_NEEDS = ASC_NEED_RESIDENCY | ASC_NEED_LEDGER | ASC_NEED_LISTS |
+				    ASC_NEED_WALK;
 
 const struct asc_heap *asc_session_heap(const struct asc_session *s)
 {
@@ -353,21 +359,19 @@ static enum asc_capture_mode choose(struct asc_session *s, unsigned needs, uint6
  * Before the stop: what will have to be read, judged by the running target, which may be wrong in
  * detail. Refuses what is far over the budget without ever stopping it.
  */
-static struct asc_error *prepare(struct asc_session *s, unsigned *needs, uint64_t *ret_bytes)
+static struct asc_error *prepare(struct asc_session *s, unsigned *needs, uint64_t *ret_bytes,
+				 struct asc_foresight **ret)
 {
-	struct asc_residency *res = NULL;
 	uint64_t bytes = 0;
 
+	if (!s->opts.hold && !s->opts.no_stop && *needs & PAGES_NEEDS) {
+		/* a target that ends or changes meanwhile: the stop will tell */
+		asc_error_free(asc_foresight_new(s->live, *needs & ASC_NEED_LEDGER, ret));
+	}
 	if (!(*needs & (ASC_NEED_WALK | ASC_NEED_COUNTS)) || s->opts.hold)
 		return check_pause(s, 0);
-	struct asc_error *err = asc_residency_read(s->live, &res);
-	for (size_t i = 0; !err && i < s->nlibcs; i++)
-		bytes += asc_heap_walk_bytes(s->live, &s->libcs[i], res);
-	asc_residency_free(res);
-	if (err) {
-		asc_error_free(err); /* a target that changes meanwhile: the stop will tell */
-		return NULL;
-	}
+	for (size_t i = 0; i < s->nlibcs; i++)
+		bytes += asc_heap_walk_bytes(s->live, &s->libcs[i], *ret ? (*ret)->residency : NULL);
 	if (!(*needs & ASC_NEED_WALK)) {
 		if (!fits_pause(s, bytes))
 			return check_pause(s, 0);
@@ -381,28 +385,7 @@ static struct asc_error *prepare(struct asc_session *s, unsigned *needs, uint64_
 
 void asc_session_read_rss(struct asc_session *s)
 {
-	struct asc_text text = { 0 };
-	pid_t pid = asc_target_pid(s->live);
-	uint64_t sum = 0;
-	bool found = false;
-
-	if (asc_proc_read(pid, 0, "smaps_rollup", &text) &&
-	    asc_proc_read(pid, 0, "smaps", &text)) {
-		asc_text_free(&text);
-		return;
-	}
-	for (char *at = text.p, *line; (line = asc_text_line(&at));) {
-		uint64_t kb;
-		if (strncmp(line, "Rss:", 4))
-			continue;
-		char *number = line + 4 + strspn(line + 4, " \t");
-		number[strcspn(number, " ")] = 0;
-		if (asc_parse_u64(number, &kb) && asc_add(sum, kb * 1024, &sum))
-			found = true;
-	}
-	s->kernel_rss = sum;
-	s->kernel_rss_known = found;
-	asc_text_free(&text);
+	s->kernel_rss_known = asc_kernel_rss(asc_target_pid(s->live), &s->kernel_rss);
 }
 
 /* Stop it at a moment when malloc is in the middle of nothing. */
@@ -418,10 +401,12 @@ struct asc_error *asc_session_stop_quiet(struct asc_session *s)
 	for (unsigned try = 0;; try++) {
 		bool busy = false;
 		ASC_TRY(asc_target_stop(s->live, &so));
+		asc_target_keep_pages(s->live, true);
 		asc_addr arena = 0;
 		pid_t tid;
 		for (size_t i = 0; i < s->nlibcs && !busy && !s->opts.no_stop; i++)
 			busy = asc_heap_busy(s->live, s->modules, &s->libcs[i], &arena, &tid);
+		asc_target_keep_pages(s->live, false);
 		s->busy = busy;
 		s->in_malloc = busy && !arena;
 		s->busy_retries = try;
@@ -493,12 +478,18 @@ static struct asc_error *copy_stacks(struct asc_session *s)
  * With the target stopped: everything that must be of this moment. The heap is read where it is: one
  * pass over it takes no longer than to copy it, and keeps a hundredth of it.
  */
-static struct asc_error *read_stopped(struct asc_session *s, unsigned needs)
+static struct asc_error *read_stopped(struct asc_session *s, unsigned needs,
+				      struct asc_foresight *before)
 {
-	if (needs & (ASC_NEED_RESIDENCY | ASC_NEED_LEDGER | ASC_NEED_LISTS | ASC_NEED_WALK))
-		ASC_TRY(asc_residency_read(s->live, &s->residency));
-	if (needs & ASC_NEED_LEDGER)
-		asc_session_read_rss(s);
+	asc_target_keep_pages(s->live, true);
+	if (needs & PAGES_NEEDS && asc_foresight_holds(before, s->live)) {
+		s->residency = asc_take(before->residency);
+		s->kernel_rss = before->rss;
+		s->kernel_rss_known = before->rss_known;
+	} else if (needs & PAGES_NEEDS) {
+		ASC_TRY(asc_residency_and_rss(s->live, needs & ASC_NEED_LEDGER, &s->residency,
+					      &s->kernel_rss, &s->kernel_rss_known));
+	}
 	if (needs & (ASC_NEED_LISTS | ASC_NEED_WALK))
 		ASC_TRY(asc_session_read_heaps(s, needs));
 	return needs & ASC_NEED_STACKS && !s->opts.hold ? copy_stacks(s) : NULL;
@@ -511,7 +502,7 @@ static struct asc_error *read_stopped(struct asc_session *s, unsigned needs)
 static struct asc_error *read_running(struct asc_session *s, unsigned needs)
 {
 	s->possibly_inconsistent = false;
-	ASC_TRY(read_stopped(s, needs));
+	ASC_TRY(read_stopped(s, needs, NULL));
 	s->ran = asc_live_mark_runners(s->live, s->data);
 	s->possibly_inconsistent = s->ran;
 	if (!s->ran || !s->nheaps)
@@ -519,7 +510,7 @@ static struct asc_error *read_running(struct asc_session *s, unsigned needs)
 	struct asc_provenance how = s->provenance;
 	forget_data(s);
 	s->provenance = how;
-	ASC_TRY(read_stopped(s, needs));
+	ASC_TRY(read_stopped(s, needs, NULL));
 	s->ran = asc_live_mark_runners(s->live, s->data);
 	return NULL;
 }
@@ -571,7 +562,8 @@ static struct asc_error *read_optimistic(struct asc_session *s, unsigned *want)
 static struct asc_error *read_stop(struct asc_session *s, unsigned *want)
 {
 	uint64_t bytes = 0;
-	struct asc_error *err = prepare(s, want, &bytes);
+	ASC_AUTO(asc_foresight_freep) struct asc_foresight *before = NULL;
+	struct asc_error *err = prepare(s, want, &bytes, &before);
 	const unsigned needs = *want;
 
 	if (!err && choose(s, needs, bytes) == ASC_CAP_OPTIMISTIC) {
@@ -590,7 +582,8 @@ static struct asc_error *read_stop(struct asc_session *s, unsigned *want)
 		err = asc_session_stop_quiet(s);
 	s->taken_at = time(NULL);
 	if (!err)
-		err = s->opts.no_stop ? read_running(s, needs) : read_stopped(s, needs);
+		err = s->opts.no_stop ? read_running(s, needs) : read_stopped(s, needs, before);
+	asc_target_keep_pages(s->live, false);
 	if (s->opts.hold && !err) {
 		asc_session_note(s, "held: the target stays stopped");
 		return NULL;

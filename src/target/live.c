@@ -24,6 +24,8 @@
 #include "target/live_threads.h"
 #include "target/pagemap.h"
 #include "target/proc.h"
+#include "target/readcache.h"
+#include "target/readers.h"
 #include "target/snapshot.h"
 #include "target/stackplan.h"
 #include "target/stopper.h"
@@ -43,6 +45,7 @@ struct live {
 	struct asc_stopper *stopper;
 	struct asc_cpu_time *cpu; /* no_stop: of the moment before the threads were read */
 	size_t ncpu;
+	struct asc_read_cache *cache; /* while a reader of the stopped target wants it */
 	struct asc_text text; /* reused, so that it is warm while the target is stopped */
 };
 
@@ -105,9 +108,9 @@ static ssize_t vm_readv(struct live *l, const struct iovec *local, const struct 
 	}
 }
 
-static size_t live_read(struct asc_target *t, asc_addr addr, void *buf, size_t len)
+static size_t read_now(void *live, asc_addr addr, void *buf, size_t len)
 {
-	struct live *l = live_of(t);
+	struct live *l = live;
 	size_t done = 0;
 
 	if (l->by_mem)
@@ -123,6 +126,28 @@ static size_t live_read(struct asc_target *t, asc_addr addr, void *buf, size_t l
 		done += (size_t)r;
 	}
 	return done;
+}
+
+static size_t live_read(struct asc_target *t, asc_addr addr, void *buf, size_t len)
+{
+	struct live *l = live_of(t);
+
+	if (l->cache && asc_read_cache_wants(addr, len))
+		return asc_read_cache_get(l->cache, addr, buf, len, read_now, l);
+	return read_now(l, addr, buf, len);
+}
+
+void asc_target_keep_pages(struct asc_target *t, bool on)
+{
+	struct live *l = live_of(t);
+
+	if (t->ops->kind != ASC_LIVE)
+		return;
+	asc_read_cache_free(l->cache);
+	l->cache = NULL;
+	/* without memory for it, every read goes to the target */
+	if (on && l->stopper)
+		asc_error_free(asc_read_cache_new(&l->cache));
 }
 
 /* Hand out @p bytes to iov[0..n). @return how many pieces were filled */
@@ -332,6 +357,7 @@ static void live_release(struct asc_target *t, struct asc_pause *ret)
 	struct live *l = live_of(t);
 
 	*ret = (struct asc_pause){ 0 };
+	asc_target_keep_pages(t, false);
 	asc_stopper_end(asc_take(l->stopper), ret);
 }
 

@@ -8,4 +8,10 @@
 /* May two threads read from @p t at once? */
 bool asc_target_concurrent(const struct asc_target *t);
 
+/*
+ * While a live target is stopped, read its pages once for many small reads. To be ended before
+ * anything is changed in it; a release ends it, too.
+ */
+void asc_target_keep_pages(struct asc_target *t, bool on);
+
 #endif

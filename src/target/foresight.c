@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "target/foresight.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/num.h"
+#include "target/proc.h"
+#include "target/target.h"
+
+/* ---- the kernel's sum ---- */
+
+struct rss {
+	pid_t pid;
+	uint64_t sum;
+	bool found;
+};
+
+static void *read_rss(void *arg)
+{
+	struct rss *r = arg;
+	ASC_AUTO(asc_text_free) struct asc_text text = { 0 };
+
+	if (asc_proc_read(r->pid, 0, "smaps_rollup", &text) &&
+	    asc_proc_read(r->pid, asc_proc_live_tid(r->pid), "smaps", &text))
+		return NULL;
+	for (char *at = text.p, *line; (line = asc_text_line(&at));) {
+		uint64_t kb;
+		char *number;
+
+		if (strncmp(line, "Rss:", 4))
+			continue;
+		number = line + 4 + strspn(line + 4, " \t");
+		number[strcspn(number, " ")] = 0;
+		if (asc_parse_u64(number, &kb) && asc_add(r->sum, kb * 1024, &r->sum))
+			r->found = true;
+	}
+	return NULL;
+}
+
+bool asc_kernel_rss(pid_t pid, uint64_t *ret)
+{
+	struct rss rss = { .pid = pid };
+
+	read_rss(&rss);
+	*ret = rss.sum;
+	return rss.found;
+}
+
+struct asc_error *asc_residency_and_rss(struct asc_target *live, bool want_rss,
+					struct asc_residency **ret, uint64_t *ret_rss,
+					bool *ret_rss_known)
+{
+	struct rss rss = { .pid = asc_target_pid(live) };
+	pthread_t thread;
+	bool beside = want_rss && !pthread_create(&thread, NULL, read_rss, &rss);
+	struct asc_error *err = asc_residency_read(live, ret);
+
+	if (beside)
+		pthread_join(thread, NULL);
+	else if (want_rss)
+		read_rss(&rss);
+	*ret_rss = rss.sum;
+	*ret_rss_known = rss.found;
+	return err;
+}
+
+/* ---- before the stop ---- */
+
+/* Fields 10 to 13 of stat: faults of the process and of its children, whose ends add to theirs. */
+static bool read_faults(pid_t pid, uint64_t *ret)
+{
+	ASC_AUTO(asc_text_free) struct asc_text text = { 0 };
+	const char *at;
+
+	if (asc_proc_read(pid, 0, "stat", &text) || !(at = strrchr(text.p, ')')))
+		return false;
+	at += at[1] == ' ' ? 2 : 1;
+	for (int field = 3; field < 14; field++) {
+		size_t n = strcspn(at, " ");
+		char word[24];
+
+		if (field >= 10) {
+			if (n >= sizeof(word))
+				return false;
+			memcpy(word, at, n);
+			word[n] = 0;
+			if (!asc_parse_u64(word, &ret[field - 10]))
+				return false;
+		}
+		at += n + (at[n] == ' ');
+	}
+	return true;
+}
+
+/* Not every kernel's counters are exact: VmRSS is held against the pages themselves. */
+static bool read_status(pid_t pid, uint64_t *ret)
+{
+	static const char *const keys[] = { "RssAnon", "RssFile", "RssShmem", "VmSwap", "VmPTE" };
+	ASC_AUTO(asc_text_free) struct asc_text text = { 0 };
+
+	if (asc_proc_read(pid, 0, "status", &text))
+		return false;
+	for (size_t i = 0; i < ASC_ARRAY_SIZE(keys); i++) {
+		if (!asc_proc_status_dec(text.p, keys[i], &ret[i]))
+			return false;
+	}
+	return true;
+}
+
+static bool same_maps(const struct asc_maps *a, const struct asc_maps *b)
+{
+	if (a->n != b->n)
+		return false;
+	for (size_t i = 0; i < a->n; i++) {
+		const struct asc_map *x = &a->v[i], *y = &b->v[i];
+
+		if (x->start != y->start || x->end != y->end || x->flags != y->flags ||
+		    x->inode != y->inode || x->offset != y->offset || strcmp(x->path, y->path))
+			return false;
+	}
+	return true;
+}
+
+static bool same_counters(const struct asc_foresight *f, pid_t pid)
+{
+	uint64_t faults[4], status[5];
+
+	return read_faults(pid, faults) && read_status(pid, status) &&
+	       !memcmp(faults, f->faults, sizeof(faults)) &&
+	       !memcmp(status, f->status, sizeof(status));
+}
+
+void asc_foresight_free(struct asc_foresight *f)
+{
+	if (!f)
+		return;
+	asc_residency_free(f->residency);
+	asc_maps_free(&f->maps);
+	free(f);
+}
+
+void asc_foresight_freep(struct asc_foresight **f)
+{
+	asc_foresight_free(*f);
+	*f = NULL;
+}
+
+struct asc_error *asc_foresight_new(struct asc_target *live, bool rss, struct asc_foresight **ret)
+{
+	ASC_AUTO(asc_foresight_freep) struct asc_foresight *f = calloc(1, sizeof(*f));
+	pid_t pid = asc_target_pid(live);
+	uint64_t sum;
+
+	if (!f)
+		return asc_err(ASC_ENOMEM, "residency");
+	f->steady = read_faults(pid, f->faults) && read_status(pid, f->status);
+	ASC_TRY(asc_maps_copy(asc_target_maps(live), &f->maps));
+	ASC_TRY(asc_residency_and_rss(live, rss, &f->residency, &f->rss, &f->rss_known));
+	sum = asc_resident_bytes(f->residency, 0, UINT64_MAX);
+	f->steady = f->steady && f->residency->source != ASC_RESIDENCY_UNKNOWN &&
+		    sum / 1024 == f->status[0] + f->status[1] + f->status[2] &&
+		    same_counters(f, pid);
+	*ret = asc_take(f);
+	return NULL;
+}
+
+bool asc_foresight_holds(const struct asc_foresight *f, struct asc_target *live)
+{
+	return f && f->steady && same_maps(&f->maps, asc_target_maps(live)) &&
+	       same_counters(f, asc_target_pid(live));
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Which pages a process has in memory, and the kernel's own sum of them, are slow to ask for: both
+ * walk its page tables. So they are read before it is stopped; once it is, a few counters tell
+ * whether they still hold. Every page that comes is a fault that the kernel counts, and every page
+ * that goes is one less in Rss.
+ */
+#ifndef ASC_TARGET_FORESIGHT_H
+#define ASC_TARGET_FORESIGHT_H
+
+#include "arenascope/target.h"
+
+struct asc_foresight {
+	struct asc_residency *residency;
+	uint64_t rss; /* sum of smaps */
+	bool rss_known;
+	bool steady; /* nothing changed while it was read */
+	/* of the moment */
+	struct asc_maps maps;
+	uint64_t faults[4], status[5];
+};
+
+/* Read of the running @p live; @p rss: also the kernel's sum. */
+ASC_MUST struct asc_error *asc_foresight_new(struct asc_target *live, bool rss,
+					     struct asc_foresight **ret);
+/* With the target stopped: is it as it was? */
+bool asc_foresight_holds(const struct asc_foresight *f, struct asc_target *live);
+void asc_foresight_free(struct asc_foresight *f);
+void asc_foresight_freep(struct asc_foresight **f);
+
+/* The kernel's sum of Rss (smaps). @return false: it could not be read */
+bool asc_kernel_rss(pid_t pid, uint64_t *ret);
+/* Read now; the two side by side. */
+ASC_MUST struct asc_error *asc_residency_and_rss(struct asc_target *live, bool want_rss,
+						 struct asc_residency **ret, uint64_t *ret_rss,
+						 bool *ret_rss_known);
+
+#endif
