@@ -49,6 +49,7 @@ enum asc_cmd_flags {
 	ASC_CMD_STREAM = 4, /* rows stream (chunks) */
 	ASC_CMD_HEADLINE = 16, /* text begins with a line about the target, in the REPL too if ALWAYS */
 	ASC_CMD_HEADLINE_ALWAYS = 32,
+	ASC_CMD_AT = 64,     /* the first argument is an address; only its arena need be walked */
 	ASC_CMD_RAW = 8,    /* prints text of its own (malloc-info): no text header */
 };
 

@@ -145,5 +145,6 @@ const struct asc_cmd asc_cmd_find = {
 	.min_args = 1,
 	.max_args = 1,
 	.needs = ASC_NEED_WALK | ASC_NEED_RESIDENCY,
+	.flags = ASC_CMD_AT,
 	.run = run,
 };

@@ -8,6 +8,7 @@
 
 #include "arch/arch.h"
 #include "base/cleanup.h"
+#include "base/num.h"
 #include "commands/cmd.h"
 #include "target/proc.h"
 
@@ -314,7 +315,11 @@ struct asc_error *asc_session_run(struct asc_session *s, const struct asc_cmd *c
 {
 	if (asc_out_opts(o)->format == ASC_OPENMETRICS && cmd->flags & (ASC_CMD_STREAM | ASC_CMD_RAW))
 		return asc_usage(cmd, "has no metrics: --format=json, jsonl or csv");
-	ASC_TRY(asc_session_need(s, cmd->needs));
+	asc_addr at;
+	if (cmd->flags & ASC_CMD_AT && asc_parse_addr(asc_args_at(args, 0), &at) && at)
+		ASC_TRY(asc_session_need_at(s, at));
+	else
+		ASC_TRY(asc_session_need(s, cmd->needs));
 	s->command = cmd->name;
 	s->headline = cmd->flags & ASC_CMD_HEADLINE_ALWAYS ||
 		      (cmd->flags & ASC_CMD_HEADLINE && !s->opts.interactive);

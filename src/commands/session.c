@@ -424,6 +424,7 @@ struct asc_error *asc_session_read_heaps(struct asc_session *s, unsigned needs)
 	struct asc_heap_opts ho = {
 		.depth = needs & ASC_NEED_WALK ? ASC_DEPTH_WALK : ASC_DEPTH_LISTS,
 		.max_memory = s->opts.max_memory,
+		.focus = s->focus,
 		.in_malloc = s->in_malloc || s->possibly_inconsistent ||
 			     s->provenance.unverified_bytes,
 		.progress = asc_session_progress,
@@ -744,4 +745,17 @@ struct asc_error *asc_session_need(struct asc_session *s, unsigned asked)
 		s->have |= needs & STOPPED_NEEDS;
 	}
 	return foreign ? foreign_allocator(s) : NULL;
+}
+
+struct asc_error *asc_session_need_at(struct asc_session *s, asc_addr addr)
+{
+	struct asc_error *err;
+
+	if (!(s->have & ASC_NEED_WALK))
+		s->focus = addr;
+	err = asc_session_need(s, ASC_NEED_TARGET | ASC_NEED_WALK | ASC_NEED_RESIDENCY);
+	if (s->focus)
+		s->have &= ~STOPPED_NEEDS;
+	s->focus = 0;
+	return err;
 }

@@ -85,6 +85,7 @@ struct asc_session {
 	struct asc_error *no_heap;  /* why there is no glibc heap, or NULL */
 	struct asc_error *other_libcs; /* why a further libc could not be read, or NULL */
 	uint64_t captured_bytes;
+	asc_addr focus;		    /* of asc_session_need_at() while it reads */
 	char frozen[512];	    /* the file that thaws the live target, or "" */
 	unsigned said;		    /* warnings that text shows once a session (head.c) */
 	uint64_t progress_start, progress_drawn; /* ms; 0: nothing drawn */
@@ -116,6 +117,11 @@ ASC_MUST struct asc_error *asc_session_open(const struct asc_session_opts *opts,
 ASC_MUST struct asc_error *asc_session_need(struct asc_session *s, unsigned needs);
 /* E-EXITED or E-EXEC once a live target has gone; what was read stays. */
 ASC_MUST struct asc_error *asc_session_alive(struct asc_session *s);
+/*
+ * ASC_NEED_WALK | ASC_NEED_RESIDENCY of the arena that holds @p addr alone; of the others there are
+ * headers. Nothing but this call's caller relies on it: the next need reads again.
+ */
+ASC_MUST struct asc_error *asc_session_need_at(struct asc_session *s, asc_addr addr);
 /* Forget what was read; the next need reads again. */
 void asc_session_refresh(struct asc_session *s);
 /* Always releases the target. NULL is fine. */

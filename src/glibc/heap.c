@@ -191,6 +191,17 @@ static struct asc_error *read_arena(struct asc_model *m, size_t i)
 	return asc_check_arena(m, i);
 }
 
+/* Is it one of those that are asked for? */
+static bool wanted(const struct asc_model *m, size_t arena)
+{
+	const struct asc_region_ref *r;
+
+	if (!m->opts->focus || m->work[arena].pieces)
+		return true;
+	r = asc_region_at(m, m->opts->focus);
+	return r && r->arena == arena;
+}
+
 static struct asc_error *read_all(struct asc_model *m)
 {
 	ASC_TRY(asc_model_open(m));
@@ -198,6 +209,8 @@ static struct asc_error *read_all(struct asc_model *m)
 	asc_nodes_deinit(&m->nodes);
 	ASC_TRY(asc_prefetch_fastbins(m));
 	for (size_t i = 0; i < m->h->narenas; i++) {
+		if (!wanted(m, i))
+			continue;
 		ASC_TRY(read_arena(m, i));
 		if (m->opts->depth == ASC_DEPTH_LISTS)
 			ASC_TRY(asc_model_progress(m, 0));

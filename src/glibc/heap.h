@@ -16,6 +16,7 @@ struct asc_heap_opts {
 	enum asc_depth depth;
 	uint64_t max_memory;   /* bytes the model may take; 0: no bound */
 	size_t max_findings;   /* 0: 1000 */
+	asc_addr focus; /* not 0: only the arena that holds this address is read beyond its header */
 	bool in_malloc;	       /* a thread that takes no lock is inside malloc: no arena may add up */
 	/* may be NULL; called now and then; false ends the build with ASC_EINTR */
 	bool (*progress)(void *arg, uint64_t done, uint64_t total);

@@ -327,7 +327,7 @@ struct asc_error *asc_sweep_arena(struct asc_model *m, size_t arena)
 		return NULL;
 	c.room = (int64_t)asc_min(m->memory_max - asc_min(m->memory, m->memory_max), INT64_MAX);
 	for (size_t i = arena; i < m->h->narenas && !err; i++) {
-		if (i > arena && (!two || bytes >= GROUP_BYTES))
+		if (i > arena && (!two || m->opts->focus || bytes >= GROUP_BYTES))
 			break;
 		if (!m->work[i].swept && !m->work[i].pieces)
 			err = add_jobs(&c, i, &bytes);
