@@ -217,8 +217,11 @@ static struct asc_error *open_symbols(struct asc_session *s)
 
 static bool is_glibc(const struct asc_session *s)
 {
-	return !s->allocator || !strcmp(s->allocator, "glibc") ||
-	       !strcmp(s->allocator, "malloc_debug");
+	if (!s->allocator || !strcmp(s->allocator, "glibc"))
+		return true;
+	/* it may pass everything on, or its own arena could be read */
+	return !strcmp(s->allocator, "malloc_debug") && s->nlibcs &&
+	       !asc_libc_unused(s->data, &s->libcs[0]);
 }
 
 static void find_libc(struct asc_session *s)

@@ -81,6 +81,7 @@ struct asc_libc {
 	asc_addr single_threaded;  /* byte: != 0 means malloc takes no lock; 0 unknown */
 	asc_addr multiple_threads; /* int: == 0 means single-threaded (2.27..2.31); 0 unknown */
 	asc_addr always_fail_morecore, malloc_initialized;
+	bool shape_in_file;	   /* the file's own data has mp_'s defaults where the layout says */
 	bool tls_known;		   /* thread_arena's and tcache's places are known */
 	uint64_t tls_offset;
 	uint64_t thread_arena_off, tcache_off; /* in the TLS block; UINT64_MAX: unknown */
@@ -102,6 +103,9 @@ struct asc_libc {
  */
 ASC_MUST struct asc_error *asc_libc_find(struct asc_modules *m, struct asc_target *t,
 					 struct asc_libc **ret, size_t *ret_n);
+
+/* Nobody has allocated from it: another allocator does the work. */
+bool asc_libc_unused(struct asc_target *t, const struct asc_libc *lib);
 
 /* Fill constants and traits for a release; @p l has its members already. Used by all three sources. */
 void asc_layout_traits(struct asc_layout *l, const struct asc_arch *arch, unsigned minor);

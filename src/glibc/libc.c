@@ -380,6 +380,42 @@ static struct asc_error *try_static(struct asc_modules *m, struct asc_target *t,
 	return NULL;
 }
 
+bool asc_libc_unused(struct asc_target *t, const struct asc_libc *lib)
+{
+	struct asc_error *err;
+	uint64_t bytes;
+
+	err = asc_read_word(t, lib->main_arena + lib->layout.malloc_state_system_mem.off, &bytes);
+	asc_error_free(err);
+	return !err && !bytes;
+}
+
+/*
+ * MALLOC_CHECK_ and its kin: from 2.34 on a library of their own with a main_arena of its own, which
+ * counts only once it is used.
+ */
+static struct asc_error *try_checking(struct asc_modules *m, struct asc_target *t, libc_vec *v)
+{
+	struct asc_module *mod = asc_modules_soname(m, "libc_malloc_debug.so.0", 0);
+	struct asc_libc lib = { .module = mod,
+				.thread_arena_off = UINT64_MAX,
+				.tcache_off = UINT64_MAX };
+	struct asc_error *err;
+
+	if (!mod || !v->len || v->len == LIBCS_MAX)
+		return NULL;
+	asc_module_load(m, mod, true);
+	snprintf(lib.build_id, sizeof(lib.build_id), "%s", mod->build_id);
+	memcpy(lib.version, v->data[0].version, sizeof(lib.version));
+	lib.major = v->data[0].major;
+	lib.minor = v->data[0].minor;
+	err = by_symbols(m, t, &lib);
+	if (!err && !asc_libc_unused(t, &lib))
+		return asc_vec_push(v, lib);
+	asc_error_free(err);
+	return NULL;
+}
+
 /* The one that the program's own malloc calls reach comes first. */
 static void primary_first(struct asc_modules *m, libc_vec *v)
 {
@@ -458,6 +494,8 @@ struct asc_error *asc_libc_find(struct asc_modules *m, struct asc_target *t, str
 			err = try_module(m, t, asc_modules_get(m, i), &v, &first);
 	if (!err)
 		err = try_static(m, t, &v, &first);
+	if (!err)
+		err = try_checking(m, t, &v);
 	if (!err && !v.len && (!first || nameless(m)))
 		err = try_anywhere(m, t, &v);
 	if (!err && !v.len && !first)

@@ -29,5 +29,8 @@ ASC_MUST struct asc_error *asc_scan_tls(struct asc_modules *m, struct asc_target
 /* verify.c: one struct at a time. */
 ASC_MUST struct asc_error *asc_verify_arena(struct asc_target *t, const struct asc_libc *lib);
 ASC_MUST struct asc_error *asc_verify_par(struct asc_target *t, const struct asc_libc *lib);
+/* verify_shape.c: member by member, for shapes that no debug file of this build confirms; without
+ * mp (0) what the arenas say. */
+ASC_MUST struct asc_error *asc_verify_shape(struct asc_target *t, const struct asc_libc *lib);
 
 #endif

@@ -268,6 +268,7 @@ struct asc_error *asc_scan_file(struct asc_modules *m, struct asc_target *t, str
 	} else {
 		lib->main_arena = s.hits.data[0].arena + lib->module->bias;
 		lib->mp = p.hits.data[0] + lib->module->bias;
+		lib->shape_in_file = !e->relocated;
 		asc_libc_fact(lib, "main_arena", "self-pointer in the file", lib->main_arena);
 		asc_libc_fact(lib, "mp_", "its defaults in the file", lib->mp);
 	}

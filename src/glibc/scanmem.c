@@ -54,7 +54,10 @@ static bool try_base(struct asc_target *t, const struct window *w, size_t off, s
 		/* rows of one arena shape come together; the later steps tell them apart */
 		lib->layout = l;
 		lib->main_arena = w->start + off - l.malloc_state_bins.off;
+		lib->mp = 0;
 		err = asc_verify_arena(t, lib);
+		if (!err)
+			err = asc_verify_shape(t, lib);
 		if (!err) {
 			best = l;
 			n++;

@@ -232,5 +232,6 @@ struct asc_error *asc_verify_par(struct asc_target *t, const struct asc_libc *li
 struct asc_error *asc_libc_verify(struct asc_target *t, const struct asc_libc *lib)
 {
 	ASC_TRY(asc_verify_arena(t, lib));
-	return asc_verify_par(t, lib);
+	ASC_TRY(asc_verify_par(t, lib));
+	return asc_verify_shape(t, lib);
 }

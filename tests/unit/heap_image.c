@@ -123,6 +123,11 @@ void hi_free(struct heap_image *hi)
 	free(hi);
 }
 
+struct asc_layout *hi_shape(struct heap_image *hi)
+{
+	return &hi->l;
+}
+
 static void begin_heap(struct heap_image *hi, size_t arena)
 {
 	struct arena *a = &hi->a[arena];
@@ -566,14 +571,14 @@ static void write_mp(struct heap_image *hi)
 	poke_field(hi, mp, l->malloc_par_trim_threshold, 128 << 10);
 	poke_field(hi, mp, l->malloc_par_top_pad, 128 << 10);
 	poke_field(hi, mp, l->malloc_par_mmap_threshold, 128 << 10);
-	poke_field(hi, mp, l->malloc_par_arena_test, hi->word);
+	poke_field(hi, mp, l->malloc_par_arena_test, hi->word == 8 ? 8 : 2);
 	poke_field(hi, mp, l->malloc_par_n_mmaps, hi->nm);
 	poke_field(hi, mp, l->malloc_par_max_n_mmaps, hi->nm + 1);
 	poke_field(hi, mp, l->malloc_par_n_mmaps_max, 65536);
 	poke_field(hi, mp, l->malloc_par_mmapped_mem, sum);
 	poke_field(hi, mp, l->malloc_par_max_mmapped_mem, sum + PAGE);
 	poke_field(hi, mp, l->malloc_par_sbrk_base, hi->a[0].r[0].start);
-	poke_field(hi, mp, l->malloc_par_tcache_max_bytes, 1032);
+	poke_field(hi, mp, l->malloc_par_tcache_max_bytes, hi->word == 8 ? 1032 : 1020);
 	poke_field(hi, mp, l->malloc_par_tcache_count, hi->minor >= 43 ? 16 : 7);
 	poke_field(hi, mp, l->malloc_par_tcache_bins, 64);
 	poke_field(hi, mp, l->malloc_par_tcache_small_bins, 64);

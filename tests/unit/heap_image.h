@@ -14,6 +14,8 @@ struct heap_image;
 /* @p word 4 or 8, glibc 2.@p minor */
 struct heap_image *hi_new(unsigned word, bool big_endian, unsigned minor);
 void hi_free(struct heap_image *hi);
+/* What it will write, to be changed before the first chunk: a glibc that nobody has seen. */
+struct asc_layout *hi_shape(struct heap_image *hi);
 
 /* A further arena, in list order. @return its index */
 size_t hi_arena(struct heap_image *hi);

@@ -56,7 +56,12 @@ static void second_arena(struct std_heap *s)
 
 struct std_heap std_heap(struct hi_shape shape)
 {
-	struct std_heap s = { .hi = hi_new(shape.word, shape.big_endian, shape.minor) };
+	return std_heap_in(hi_new(shape.word, shape.big_endian, shape.minor), shape);
+}
+
+struct std_heap std_heap_in(struct heap_image *hi, struct hi_shape shape)
+{
+	struct std_heap s = { .hi = hi };
 
 	s.fast = shape.minor <= 42;
 	s.cache = shape.minor >= 26;

@@ -19,6 +19,8 @@ struct std_heap {
 };
 
 struct std_heap std_heap(struct hi_shape shape);
+/* The same in an image that was begun already. */
+struct std_heap std_heap_in(struct heap_image *hi, struct hi_shape shape);
 void std_free(struct std_heap *s);
 struct asc_heap *std_read(struct std_heap *s, enum asc_depth depth);
 /* The finding of @p code at @p addr, or NULL. */
