@@ -250,12 +250,23 @@ static struct asc_error *refuse(struct asc_modules *m, struct asc_module *mod,
 	return err;
 }
 
+static bool may_be_libc(const struct asc_module *mod)
+{
+	const char *base = strrchr(mod->path, '/');
+
+	if (mod->soname[0])
+		return !strcmp(mod->soname, "libc.so.6");
+	/* a core without the pages that hold the name */
+	base = base ? base + 1 : mod->path;
+	return !strcmp(base, "libc.so.6") || !strncmp(base, "libc-2.", 7);
+}
+
 /* A file that the user named and that is another build: say so, rather than go on without it. */
 static struct asc_error *check_given(struct asc_modules *m, const struct asc_module *mod)
 {
 	const char *given = asc_modules_opts(m)->libc;
 
-	if (!given || strcmp(mod->soname, "libc.so.6") != 0)
+	if (!given || !may_be_libc(mod))
 		return NULL;
 	for (size_t i = 0; i < mod->ntried; i++)
 		if (!strcmp(mod->tried[i].what, given) &&
@@ -321,17 +332,6 @@ static struct asc_error *libc_of(struct asc_modules *m, struct asc_target *t,
 }
 
 /* ---- finding them ---- */
-
-static bool may_be_libc(const struct asc_module *mod)
-{
-	const char *base = strrchr(mod->path, '/');
-
-	if (mod->soname[0])
-		return !strcmp(mod->soname, "libc.so.6");
-	/* a core without the pages that hold the name */
-	base = base ? base + 1 : mod->path;
-	return !strcmp(base, "libc.so.6") || !strncmp(base, "libc-2.", 7);
-}
 
 typedef ASC_VEC(struct asc_libc) libc_vec;
 

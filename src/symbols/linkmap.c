@@ -145,6 +145,21 @@ static bool defines(struct asc_modules *m, struct asc_module *mod, const char *f
 	return !err;
 }
 
+static bool is_libc(const struct asc_module *mod)
+{
+	const char *base = strrchr(mod->path, '/');
+
+	return !strcmp(mod->soname, "libc.so.6") || (base && !strcmp(base + 1, "libc.so.6"));
+}
+
+/* In a core without its libraries' pages there is nothing to look in. */
+static bool has_symbols(struct asc_modules *m, struct asc_module *mod)
+{
+	struct asc_modpriv *p = mod->priv;
+
+	return asc_module_elf(m, mod) && p->ntabs;
+}
+
 struct asc_module *asc_modules_definer(struct asc_modules *m, const char *function)
 {
 	struct asc_module *exe = asc_modules_exe(m);
@@ -154,7 +169,10 @@ struct asc_module *asc_modules_definer(struct asc_modules *m, const char *functi
 	for (size_t i = 0; i < m->links.len; i++) {
 		struct asc_module *mod = asc_modules_at(m, m->links.data[i].l_ld);
 
-		if (!m->links.data[i].space && mod && defines(m, mod, function))
+		/* ld.so has a malloc for itself, behind everybody else's */
+		if (m->links.data[i].space || !mod || is_ld(mod))
+			continue;
+		if (defines(m, mod, function) || (is_libc(mod) && !has_symbols(m, mod)))
 			return mod;
 	}
 	if (exe) {

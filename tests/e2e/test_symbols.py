@@ -2,6 +2,7 @@
 """Where symbols come from, and processes that are not as usual: other allocators, deleted libraries,
 containers, a libc that nobody has seen yet."""
 
+import os
 import pathlib
 import shutil
 import subprocess
@@ -202,3 +203,136 @@ def test_debuginfod(tmp_path):
     tried = [t for t in run.json["tried"] if t["what"].startswith("http")]
     assert tried and "no answer in 1000 ms" in tried[0]["result"], run.json["tried"]
     silent.close()
+
+
+# ---- debuginfod ----
+
+
+def debug_file(build_id):
+    return pathlib.Path(f"/usr/lib/debug/.build-id/{build_id[:2]}/{build_id[2:]}.debug")
+
+
+def libc_build_id():
+    found = subprocess.run(["readelf", "-n", str(LIBRARIES / LIBC)], stdout=subprocess.PIPE, text=True).stdout
+    return found.split("Build ID: ")[1].split()[0]
+
+
+def free_port():
+    import socket
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+@pytest.fixture
+def server(tmp_path):
+    """Debian's debuginfod, serving libc's debug file from a folder of its own; its URL."""
+    file = debug_file(libc_build_id())
+    if not shutil.which("debuginfod") or not file.exists():
+        pytest.skip("debuginfod or libc6-dbg is not installed")
+    import time
+    import urllib.error
+    import urllib.request
+    folder = tmp_path / "served"
+    folder.mkdir()
+    shutil.copy(file, folder / "libc.debug")
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    env = {k: v for k, v in os.environ.items() if k != "DEBUGINFOD_URLS"}
+    process = subprocess.Popen(["debuginfod", "-p", str(port), "-d", ":memory:", "-F", str(folder), "-t", "5"],
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env)
+    try:
+        end = time.monotonic() + 60
+        while True:
+            try:
+                urllib.request.urlopen(f"{url}/buildid/{libc_build_id()}/debuginfo", timeout=20).close()
+                break
+            except (urllib.error.URLError, OSError):
+                assert time.monotonic() < end and process.poll() is None, "debuginfod did not come up"
+                time.sleep(0.2)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def test_debuginfod_serves(server, tmp_path):
+    """What a server has is used, checked, and kept; without permission nobody is asked."""
+    env = {"DEBUGINFOD_URLS": server, "DEBUGINFOD_CACHE_PATH": str(tmp_path / "fod"), "ARENASCOPE_NO_DEBUG": "local"}
+    with shapes(tmp_path) as victim:
+        target = ["--json", "-p", victim.pid]
+        off = arenascope("-q", *target, "symbols", env=env).json
+        assert off["libcs"][0]["layout"] == "table" and not (tmp_path / "fod").exists()
+        on = arenascope(*target, "--debuginfod=on", "symbols", env=env)
+        found = on.json["libcs"][0]
+        assert found["layout"] == "dwarf" and str(tmp_path / "fod") in found["debug_file"], on
+        # from now on the cache has it, and needs no permission and no server
+        env["DEBUGINFOD_URLS"] = "http://127.0.0.1:1"
+        cached = arenascope("-q", *target, "symbols", env=env).json["libcs"][0]
+        assert cached["layout"] == "dwarf" and cached["debug_file"] == found["debug_file"]
+        truth = (tmp_path / "truth.xml").read_bytes()
+        assert arenascope("-q", "-p", victim.pid, "malloc-info", env=env).bytes == truth
+
+
+def test_debuginfod_progress(server, tmp_path):
+    """On a terminal people see that something is on its way; a slow server is left at the time limit."""
+    import http.server
+    import threading
+    file = debug_file(libc_build_id()).read_bytes()
+    stop = threading.Event()
+
+    class Slow(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(file)))
+            self.end_headers()
+            for at in range(0, len(file), 1000):
+                if stop.wait(0.05):
+                    return
+                try:
+                    self.wfile.write(file[at:at + 1000])
+                except OSError:
+                    return
+
+        def log_message(self, *_):
+            pass
+
+    slow = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Slow)
+    threading.Thread(target=slow.serve_forever, daemon=True).start()
+    try:
+        env = {"DEBUGINFOD_URLS": f"http://127.0.0.1:{slow.server_port}", "ARENASCOPE_NO_DEBUG": "local",
+               "DEBUGINFOD_CACHE_PATH": str(tmp_path / "fod")}
+        with shapes(tmp_path) as victim:
+            run = arenascope("--json", "--progress=auto", "-p", victim.pid, "--debuginfod=on", "--symbols-timeout=2s",
+                             "symbols", env=env)
+            assert run.json["libcs"][0]["layout"] == "table", run
+            tried = [t["result"] for t in run.json["tried"] if t["what"].startswith("http")]
+            assert tried and "2000 ms" in tried[0], run.json["tried"]
+            assert run.seconds < 60
+    finally:
+        stop.set()
+        slow.shutdown()
+
+
+def test_debuginfod_missing(tmp_path):
+    """A server that is not there, and one that does not have it."""
+    import http.server
+    import threading
+
+    class Empty(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_error(404)
+
+        def log_message(self, *_):
+            pass
+
+    empty = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Empty)
+    threading.Thread(target=empty.serve_forever, daemon=True).start()
+    try:
+        with shapes(tmp_path) as victim:
+            for i, url in enumerate((f"http://127.0.0.1:{empty.server_port}", f"http://127.0.0.1:{free_port()}")):
+                env = {"DEBUGINFOD_URLS": url, "DEBUGINFOD_CACHE_PATH": str(tmp_path / f"fod{i}"), "ARENASCOPE_NO_DEBUG": "local"}
+                run = arenascope("-q", "--json", "-p", victim.pid, "--debuginfod=on", "symbols", env=env)
+                assert run.json["libcs"][0]["layout"] == "table"
+                assert [t for t in run.json["tried"] if t["what"].startswith("http")], run.json["tried"]
+    finally:
+        empty.shutdown()
