@@ -74,6 +74,10 @@ static struct asc_error *add_threads(struct plan *p)
 
 	threads = asc_target_threads(m->t, &n);
 	for (size_t i = 0; i < n; i++) {
+		if (threads[i].regs.tp_valid && threads[i].regs.tp) { /* is it libc's? */
+			ASC_TRY(add_word(p, threads[i].regs.tp));
+			ASC_TRY(add_word(p, threads[i].regs.tp + 2u * m->l->word));
+		}
 		ASC_TRY(add_word(
 			p, asc_thread_slot(m->t, m->lib, &threads[i], m->lib->thread_arena_off)));
 		ASC_TRY(add_word(p,

@@ -26,6 +26,9 @@ ASC_MUST struct asc_error *asc_scan_memory(struct asc_target *t, struct asc_libc
 ASC_MUST struct asc_error *asc_scan_tls(struct asc_modules *m, struct asc_target *t,
 					struct asc_libc *lib);
 
+/* tcache.c: does its thread pointer lead to a control block of libc's? */
+bool asc_thread_is_libcs(struct asc_target *t, const struct asc_thread *thread);
+
 /* verify.c: one struct at a time. */
 ASC_MUST struct asc_error *asc_verify_arena(struct asc_target *t, const struct asc_libc *lib);
 ASC_MUST struct asc_error *asc_verify_par(struct asc_target *t, const struct asc_libc *lib);

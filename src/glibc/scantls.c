@@ -73,7 +73,8 @@ static struct asc_error *read_blocks(struct tls_scan *s)
 		struct asc_error *err;
 		asc_addr at;
 
-		if (!threads[i].regs.tp_valid || !threads[i].regs.tp)
+		if (!threads[i].regs.tp_valid || !threads[i].regs.tp ||
+		    !asc_thread_is_libcs(s->t, &threads[i]))
 			continue;
 		b.p = calloc(1, s->len ? s->len : 1);
 		if (!b.p)

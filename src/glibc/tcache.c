@@ -6,9 +6,11 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "arch/arch.h"
 #include "base/cleanup.h"
 #include "base/num.h"
 #include "glibc/model.h"
+#include "glibc/scan.h"
 #include "symbols/tls.h"
 
 enum { COUNT_MAX = 65535 };
@@ -309,19 +311,77 @@ static struct asc_error *prefetch(struct asc_model *m, const struct asc_thread *
 	return asc_prefetch_tcaches(m, v, kept);
 }
 
+bool asc_thread_is_libcs(struct asc_target *t, const struct asc_thread *thread)
+{
+	const struct asc_arch *arch = asc_target_arch(t);
+	struct asc_error *err;
+	uint64_t self;
+
+	/* x86: the control block begins with its own address */
+	if (arch->tls != ASC_TLS_II || !thread->regs.tp_valid)
+		return true;
+	err = asc_read_word(t, thread->regs.tp, &self);
+	if (!err && self == thread->regs.tp)
+		err = asc_read_word(t, thread->regs.tp + 2 * (uint64_t)arch->word_size, &self);
+	if (err) {
+		asc_error_free(err);
+		return true;
+	}
+	return self == thread->regs.tp;
+}
+
+static int by_tp(const void *a, const void *b)
+{
+	const struct asc_thread *x = *(const struct asc_thread *const *)a;
+	const struct asc_thread *y = *(const struct asc_thread *const *)b;
+
+	if (x->regs.tp != y->regs.tp)
+		return x->regs.tp < y->regs.tp ? -1 : 1;
+	return (x > y) - (x < y);
+}
+
+/* Threads that clone made for others than libc: they have their creator's TLS, or something else. */
+static struct asc_error *find_foreign(struct asc_target *t, const struct asc_thread *threads,
+				      size_t n, bool *ret)
+{
+	ASC_AUTO(asc_freep) const struct asc_thread **v = calloc(n + 1, sizeof(*v));
+
+	if (!v)
+		return asc_err(ASC_ENOMEM, "%zu threads", n);
+	for (size_t i = 0; i < n; i++) {
+		v[i] = &threads[i];
+		ret[i] = !asc_thread_is_libcs(t, v[i]);
+	}
+	asc_sort(v, n, sizeof(*v), by_tp);
+	for (size_t i = 1; i < n; i++)
+		if (v[i]->regs.tp_valid && v[i]->regs.tp && v[i]->regs.tp == v[i - 1]->regs.tp)
+			ret[v[i] - threads] = true;
+	return NULL;
+}
+
 struct asc_error *asc_heap_threads(struct asc_model *m)
 {
+	ASC_AUTO(asc_freep) bool *foreign = NULL;
 	const struct asc_thread *threads;
 	size_t n;
 
 	threads = asc_target_threads(m->t, &n);
+	foreign = calloc(n + 1, sizeof(*foreign));
+	if (!foreign)
+		return asc_err(ASC_ENOMEM, "%zu threads", n);
+	ASC_TRY(find_foreign(m->t, threads, n, foreign));
 	m->h->threads = calloc(n ? n : 1, sizeof(*m->h->threads));
 	if (!m->h->threads)
 		return asc_err(ASC_ENOMEM, "%zu threads", n);
 	ASC_TRY(prefetch(m, threads, n));
 	for (size_t i = 0; i < n; i++) {
 		m->h->nthreads = i + 1;
-		ASC_TRY(read_thread(m, &threads[i], &m->h->threads[i]));
+		if (foreign[i])
+			m->h->threads[i] = (struct asc_heap_thread){ .tid = threads[i].tid,
+								     .known = true,
+								     .arena = -1 };
+		else
+			ASC_TRY(read_thread(m, &threads[i], &m->h->threads[i]));
 	}
 	return link_arenas(m);
 }

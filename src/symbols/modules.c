@@ -455,7 +455,14 @@ bool asc_modules_is_dynamic(struct asc_modules *m)
 	for (size_t i = 0; i < m->n; i++)
 		if (!strncmp(m->v[i].soname, "ld-linux", 8) || !strncmp(m->v[i].soname, "ld64", 4))
 			return true;
-	return m->links.len > 0;
+	/* a static-pie has a list, too, of itself and the vDSO */
+	for (size_t i = 0; i < m->links.len; i++) {
+		const struct asc_module *mod = asc_modules_at(m, m->links.data[i].l_ld);
+
+		if (mod && !mod->is_exe && !mod->is_vdso)
+			return true;
+	}
+	return false;
 }
 
 struct asc_target *asc_modules_target(struct asc_modules *m)

@@ -622,6 +622,10 @@ static void make_threads(struct heap_image *hi)
 		thread.regs.tp_valid = true;
 		thread.regs.tp = th->tp;
 		must(asc_image_add_thread(hi->t, &thread));
+		if (arch->tls == ASC_TLS_II) {
+			hi_poke(hi, th->tp, th->tp);
+			hi_poke(hi, th->tp + 2 * hi->word, th->tp);
+		}
 		hi_poke(hi, block + ARENA_OFF, hi->a[th->arena].addr);
 		hi_poke(hi, block + TCACHE_OFF, th->tcache);
 		write_tcache(hi, i);

@@ -1,0 +1,322 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where a process lives and how its libc was built: namespaces, overlays, upgrades, odd ELF files,
+other allocators. The truth is what the process's own libc said."""
+
+import os
+import pathlib
+import shutil
+import struct
+import subprocess
+
+import pytest
+
+import matrix
+from helpers import Victim, arenascope, arenascope_json
+
+NO_DEBUG = {"ARENASCOPE_NO_DEBUG": "1"}
+MEMORY = {"ARENASCOPE_NO_DEBUG": "files"}
+LIBRARIES = pathlib.Path("/usr/lib/x86_64-linux-gnu")
+IN_ROOT = "/usr/lib/x86_64-linux-gnu"
+SHAPES = matrix.TOP / "tests/victims/shapes.c"
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    (tmp_path / "cache").mkdir()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def same(pid, truth, *options, envs=({}, NO_DEBUG, MEMORY)):
+    for env in envs:
+        run = arenascope("-q", "-p", pid, *options, "malloc-info", env=env)
+        assert run.bytes == truth, (options, env, run)
+
+
+def symbols(pid, *options, env=None):
+    return arenascope("-q", "--json", "-p", pid, *options, "symbols", env=env, rc=(0, 1)).json
+
+
+# ---- containers ----
+
+
+def root_of(suite, tmp_path):
+    """The file system of another distribution, as far as a program needs it."""
+    libc = next((l for l in matrix.libcs("amd64") if l.suite == suite), None)
+    if not libc or os.geteuid():
+        pytest.skip("needs the matrix, and root")
+    root = tmp_path / "root"
+    lib = root / IN_ROOT[1:]
+    lib.mkdir(parents=True)
+    (root / "proc").mkdir()
+    for name in ("libc.so.6", "libpthread.so.0", libc.ld.name):
+        if (libc.lib / name).exists():
+            shutil.copy((libc.lib / name).resolve(), lib / name)
+    shutil.copy(libc.build("shapes"), root / "shapes")
+    (root / "etc").mkdir()
+    (root / "etc/os-release").write_text('ID=debian\nPRETTY_NAME="Debian of a test"\n')
+    return libc, root
+
+
+def inside(libc):
+    return [f"{IN_ROOT}/{libc.ld.name}", "--library-path", IN_ROOT, "/shapes", "/truth.xml", "2"]
+
+
+def child_of(victim):
+    return int(pathlib.Path(f"/proc/{victim.pid}/task/{victim.pid}/children").read_text().split()[0])
+
+
+@pytest.mark.parametrize("suite", ["bullseye", "trixie"])
+@pytest.mark.parametrize("spaces", [["--mount", "--pid"], ["--mount", "--pid", "--user", "--map-root-user", "--net", "--ipc"]],
+                         ids=["mount-pid", "user"])
+def test_container(spaces, suite, tmp_path):
+    """The path is the host's, the libc is not: what is behind /proc/PID/root counts."""
+    libc, root = root_of(suite, tmp_path)
+    argv = ["unshare", *spaces, "--fork", "--kill-child", "--root", str(root), *inside(libc)]
+    if subprocess.run(["unshare", *spaces, "true"], stderr=subprocess.DEVNULL).returncode:
+        pytest.skip("these namespaces are not allowed here")
+    with Victim(argv[0], *argv[1:]) as victim:
+        victim.line("ready")
+        pid = child_of(victim)
+        truth = (root / "truth.xml").read_bytes()
+        same(pid, truth)
+        same(pid, truth, f"--debug-dir={libc.folder}", envs=({},))
+        found = symbols(pid)["libcs"][0]
+        assert found["version"] == libc.version and "libc6-dbg" in found["advice"] and "Debian of a test" in found["advice"]
+        # a debug file inside of the container is found where the container has it
+        debug = root / f"usr/lib/debug/.build-id/{found['build_id'][:2]}"
+        debug.mkdir(parents=True)
+        name = f"{found['build_id'][2:]}.debug"
+        shutil.copy(libc.folder / f"usr/lib/debug/.build-id/{found['build_id'][:2]}" / name, debug)
+        assert symbols(pid)["libcs"][0]["layout"] == "dwarf"
+        for command in ("rss", "threads", "stacks", "report"):
+            arenascope("-q", "--json", "-p", pid, command)
+
+
+def test_overlay(tmp_path):
+    """An overlay's files have another device and inode than their layers."""
+    libc, root = root_of("bullseye", tmp_path)
+    for name in ("upper", "work", "merged"):
+        (tmp_path / name).mkdir()
+    mount = (f"mount -t tmpfs none {tmp_path}/work && mkdir {tmp_path}/work/u {tmp_path}/work/w && mount -t overlay none -o "
+             f"lowerdir={root},upperdir={tmp_path}/work/u,workdir={tmp_path}/work/w {tmp_path}/merged")
+    if subprocess.run(["unshare", "--mount", "sh", "-c", mount], stderr=subprocess.DEVNULL).returncode:
+        pytest.skip("no overlay file system here")
+    argv = ["unshare", "--mount", "sh", "-c", f"{mount} && exec chroot {tmp_path}/merged {' '.join(inside(libc))}"]
+    with Victim(argv[0], *argv[1:]) as victim:
+        victim.line("ready")
+        truth = pathlib.Path(f"/proc/{victim.pid}/root/truth.xml").read_bytes()
+        same(victim.pid, truth)
+        same(victim.pid, truth, f"--debug-dir={libc.folder}", envs=({},))
+        assert symbols(victim.pid)["libcs"][0]["version"] == libc.version
+
+
+def test_upgraded(tmp_path):
+    """An upgrade renames another libc over the one that runs: the mapped one counts."""
+    libc, root = root_of("bullseye", tmp_path)
+    other = next(l for l in matrix.libcs("amd64") if l.suite == "sid")
+    argv = ["chroot", str(root), *inside(libc)]
+    with Victim(argv[0], *argv[1:]) as victim:
+        victim.line("ready")
+        truth = (root / "truth.xml").read_bytes()
+        lib = root / IN_ROOT[1:]
+        shutil.copy(other.path.resolve(), lib / "libc.so.6.dpkg-new")
+        os.rename(lib / "libc.so.6.dpkg-new", lib / "libc.so.6")
+        same(victim.pid, truth)
+        document = symbols(victim.pid, f"--debug-dir={libc.folder}")
+        found = document["libcs"][0]
+        assert found["version"] == libc.version and found["layout"] == "dwarf" and "map_files" in found["file"], found
+        assert [m for m in document["modules"] if m["deleted"] and m["path"].endswith("libc.so.6")]
+
+
+# ---- how libc and the program were built ----
+
+
+def copied(tmp_path, change=None, tool=None):
+    """A program run by copies of the host's ld.so and libc; the libc changed in place, or by a tool."""
+    folder = tmp_path / "lib"
+    folder.mkdir()
+    shutil.copy(LIBRARIES / "ld-linux-x86-64.so.2", folder)
+    data = bytearray((LIBRARIES / "libc.so.6").read_bytes())
+    if change:
+        change(data)
+    (folder / "libc.so.6").write_bytes(data)
+    if tool:
+        tool(folder / "libc.so.6")
+    return [folder / "ld-linux-x86-64.so.2", "--library-path", folder]
+
+
+def checked(tmp_path, wrapper=(), program=None, envs=({}, NO_DEBUG, MEMORY)):
+    with Victim(program or matrix.VICTIMS / "shapes", tmp_path / "truth.xml", 3, wrapper=wrapper) as victim:
+        victim.line("ready")
+        same(victim.pid, (tmp_path / "truth.xml").read_bytes(), envs=envs)
+        check = arenascope("-q", "--json", "-p", victim.pid, "check", env=envs[-1]).json
+        assert check["findings"] == [], check["findings"]
+        return symbols(victim.pid, env=envs[-1]), arenascope("-q", "--json", "-p", victim.pid, "threads", env=envs[-1]).json
+
+
+def test_no_section_headers(tmp_path):
+    """strip --strip-section-headers: nothing is left but program headers."""
+    def change(data):
+        struct.pack_into("<Q", data, 40, 0)
+        struct.pack_into("<HH", data, 60, 0, 0)
+    checked(tmp_path, copied(tmp_path, change))
+
+
+def test_no_build_id(tmp_path):
+    """Without a build-id there is no proof, only the file that is mapped."""
+    def change(data):
+        at = data.find(b"\x04\0\0\0\x14\0\0\0\x03\0\0\0GNU\0")
+        assert at >= 0
+        data[at + 8] = 0x77
+    checked(tmp_path, copied(tmp_path, change))
+
+
+def test_relocations_of_another_linker(tmp_path):
+    """RELR and RELA: the table that says where main_arena points at itself, in either form."""
+    seen = set()
+    for libc in matrix.libcs("amd64"):
+        out = subprocess.run(["readelf", "-dW", str(libc.path)], stdout=subprocess.PIPE, text=True).stdout
+        seen.add("RELR" in out)
+    if seen != {True, False}:
+        pytest.skip("the matrix has only one kind")
+    # the matrix test itself reads both kinds, stripped
+
+
+def build(tmp_path, *options, before="", main="", name="program"):
+    """shapes with something in front of its main."""
+    source = tmp_path / f"{name}.c"
+    source.write_text(f"#define _GNU_SOURCE\n#define main shapes_main\n#include \"{SHAPES}\"\n#undef main\n{before}\n"
+                      f"int main(int argc, char **argv)\n{{\n{main}\nreturn shapes_main(argc, argv);\n}}\n")
+    program = tmp_path / name
+    done = subprocess.run(["gcc", "-O1", "-g", "-o", str(program), str(source), *options], stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        pytest.skip(f"cannot be built: {done.stderr[-300:]}")
+    return program
+
+
+@pytest.mark.parametrize("kind", ["-static", "-static-pie"])
+def test_static_stripped(kind, tmp_path):
+    program = build(tmp_path, kind, "-pthread")
+    subprocess.run(["strip", str(program)], check=True)
+    document, _ = checked(tmp_path, program=program)
+    assert document["libcs"][0]["layout"] == "scan"
+
+
+def test_own_interpreter(tmp_path):
+    """A PT_INTERP that was patched, as Nix and its like do."""
+    wrapper = copied(tmp_path)
+    program = build(tmp_path, "-pthread", f"-Wl,--dynamic-linker={wrapper[0]}", f"-Wl,-rpath,{wrapper[2]}")
+    checked(tmp_path, program=program)
+
+
+CLONES = """
+#include <sched.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+static char stacks[3][65536] __attribute__((aligned(64)));
+static char blocks[3][8192] __attribute__((aligned(64)));
+static int sleeper(void *arg)
+{
+	for (;;)
+		__asm__ volatile("syscall" : : "a"(SYS_pause) : "rcx", "r11", "memory");
+	return arg != 0;
+}
+static void clones(int own)
+{
+	int flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | (own ? CLONE_SETTLS : 0);
+
+	for (int i = 0; i < 3; i++) {
+		memset(blocks[i], i == 2 ? 0x5a : 0, sizeof(blocks[i]));
+		if (clone(sleeper, stacks[i] + sizeof(stacks[i]), flags, 0, 0, blocks[i] + 4096) < 0)
+			abort();
+	}
+}
+"""
+
+
+@pytest.mark.parametrize("own", [0, 1], ids=["shared-tls", "own-tls"])
+def test_threads_of_others(own, tmp_path):
+    """Threads that libc did not make: with its creator's thread pointer, or with one of a foreign runtime."""
+    program = build(tmp_path, "-pthread", before=CLONES, main=f"clones({own});")
+    _, threads = checked(tmp_path, program=program)
+    assert len(threads["threads"]) == 7
+
+
+def test_second_libc(tmp_path):
+    """dlmopen: a libc of its own, with an arena of its own; the program's comes first."""
+    program = build(tmp_path, "-pthread", "-ldl", before="#include <dlfcn.h>\n", main="""
+	void *h = dlmopen(LM_ID_NEWLM, "libc.so.6", RTLD_NOW);
+	void *(*other)(size_t) = h ? (void *(*)(size_t))dlsym(h, "malloc") : 0;
+	if (!other)
+		return 3;
+	for (int i = 0; i < 100; i++)
+		memset(other(5000), 1, 5000);
+""")
+    document, _ = checked(tmp_path, program=program, envs=({}, NO_DEBUG))
+    assert len(document["libcs"]) == 2 and document["libcs"][0]["primary"]
+
+
+# ---- other allocators ----
+
+
+def others(pid, name):
+    """What is said of a process whose malloc is another, and what goes on working."""
+    run = arenascope("-p", pid, "arenas", rc=69)
+    assert "E-ALLOCATOR" in run.err and f"malloc is {name}" in run.err and "% of RSS" in run.err, run
+    document = symbols(pid)
+    assert document["libc"]["allocator"] == name
+    for command in ("rss", "threads", "stacks"):
+        arenascope("-q", "--json", "-p", pid, command, rc=(0, 1))
+    ledger = arenascope("-q", "--json", "-p", pid, "rss", rc=(0, 1)).json["ledger"]
+    assert ledger["malloc"]["resident_bytes"] < ledger["rss_bytes"]
+    forced = arenascope("-q", "--json", "-p", pid, "--force", "arenas", rc=(0, 1)).json
+    assert forced["arenas"]
+
+
+@pytest.mark.parametrize("how", ["preloaded", "linked"])
+@pytest.mark.parametrize("library,name", [("libjemalloc.so.2", "jemalloc"), ("libtcmalloc_minimal.so.4", "tcmalloc"),
+                                          ("libmimalloc.so.2", "mimalloc")])
+def test_other_allocator(library, name, how, tmp_path):
+    if not (LIBRARIES / library).exists():
+        pytest.skip(f"{library} is not installed")
+    program, env = matrix.VICTIMS / "shapes", {"LD_PRELOAD": library}
+    if how == "linked":
+        program, env = build(tmp_path, "-pthread", "-Wl,--no-as-needed", f"-l:{library}"), {}
+    with Victim(program, tmp_path / "truth.xml", 2, env=env) as victim:
+        victim.line("ready")
+        others(victim.pid, name)
+
+
+def test_checking(tmp_path):
+    """MALLOC_CHECK_: from 2.34 on its heap is libc_malloc_debug.so's own, and that is what is shown."""
+    if not (LIBRARIES / "libc_malloc_debug.so.0").exists():
+        pytest.skip("libc_malloc_debug.so.0 is not installed")
+    env = {"LD_PRELOAD": "libc_malloc_debug.so.0", "MALLOC_CHECK_": "3"}
+    with Victim("shapes", tmp_path / "truth.xml", 2, env=env) as victim:
+        victim.line("ready")
+        found = symbols(victim.pid)
+        assert found["libc"]["allocator"] == "malloc_debug"
+        if found["libcs"][0]["layout"] == "dwarf":
+            assert arenascope("-q", "-p", victim.pid, "malloc-info").bytes == (tmp_path / "truth.xml").read_bytes()
+        # without symbols its arena cannot be told from libc's: then nothing is shown as if it were all
+        run = arenascope("-p", victim.pid, "arenas", env=NO_DEBUG, rc=69)
+        assert "malloc_debug" in run.err and "% of RSS" in run.err
+    # loaded, but without work of its own: everything goes on to libc
+    with Victim("shapes", tmp_path / "truth.xml", 2, env={"LD_PRELOAD": "libc_malloc_debug.so.0"}) as victim:
+        victim.line("ready")
+        assert arenascope("-q", "-p", victim.pid, "malloc-info").bytes == (tmp_path / "truth.xml").read_bytes()
+
+
+def test_valgrind(tmp_path):
+    if not shutil.which("valgrind"):
+        pytest.skip("valgrind is not installed")
+    with Victim("shapes", tmp_path / "truth.xml", 1, wrapper=["valgrind", "-q"]) as victim:
+        victim.line("ready")
+        others(victim.pid, "valgrind")
+
+
+def test_asan(tmp_path):
+    program = build(tmp_path, "-pthread", "-fsanitize=address")
+    with Victim(program, tmp_path / "truth.xml", 1, env={"ASAN_OPTIONS": "detect_leaks=0"}) as victim:
+        victim.line("ready")
+        others(victim.pid, "ASan")
