@@ -275,6 +275,25 @@ struct asc_error *asc_elf_from_memory(struct asc_target *t, asc_addr start, asc_
 	return NULL;
 }
 
+struct asc_error *asc_elf_from_bytes(uint8_t *bytes, size_t len, const char *what,
+				     struct asc_elf **ret)
+{
+	ASC_AUTO(asc_elf_closep) struct asc_elf *e = blank();
+
+	if (!e) {
+		free(bytes);
+		return asc_err(ASC_ENOMEM, "%s", what);
+	}
+	e->image = bytes;
+	e->image_len = len;
+	e->elf = elf_memory((char *)bytes, len);
+	if (!e->elf)
+		return asc_err(ASC_EINPUT, "%s is not an ELF file", what);
+	ASC_TRY(load(e, what));
+	*ret = asc_take(e);
+	return NULL;
+}
+
 static size_t read_at(struct asc_elf *e, uint64_t off, void *buf, size_t len)
 {
 	ssize_t got;

@@ -32,6 +32,9 @@ ASC_MUST struct asc_error *asc_elf_open(const char *path, struct asc_elf **ret);
 /* Rebuild the file's loaded part from the memory of @p t; @p start is where its header is mapped. */
 ASC_MUST struct asc_error *asc_elf_from_memory(struct asc_target *t, asc_addr start, asc_addr bias,
 					       struct asc_elf **ret);
+/* An ELF file in memory. @p bytes are taken, on failure too. */
+ASC_MUST struct asc_error *asc_elf_from_bytes(uint8_t *bytes, size_t len, const char *what,
+					      struct asc_elf **ret);
 void asc_elf_close(struct asc_elf *e);
 void asc_elf_closep(struct asc_elf **e);
 

@@ -26,6 +26,7 @@ static void module_deinit(struct asc_module *mod)
 		return;
 	asc_elf_close(p->file);
 	asc_elf_close(p->debug);
+	asc_elf_close(p->mini);
 	for (size_t i = 0; i < p->tried.len; i++) {
 		free(p->tried.data[i].what);
 		free(p->tried.data[i].result);

@@ -25,7 +25,8 @@ struct asc_func { /* for places: sorted by address */
 
 struct asc_modpriv {
 	struct asc_elf *file, *debug; /* file: the verified file, or the image from memory */
-	bool tried_file, tried_debug;
+	bool tried_file, tried_debug, tried_mini;
+	struct asc_elf *mini; /* .gnu_debugdata of the file */
 	bool have_header;   /* an ELF header is readable at start */
 	bool bias_known;    /* without one: the dynamic linker said it */
 	asc_addr phdr_end;  /* highest mapped address by the program headers */
@@ -33,7 +34,7 @@ struct asc_modpriv {
 	uint64_t dyn_size;
 	uint64_t tls_memsz, tls_align, tls_vaddr, tls_filesz;
 	uint64_t map_start, map_end; /* of the first mapping, for map_files */
-	struct asc_symtab tabs[3];
+	struct asc_symtab tabs[4];
 	size_t ntabs;
 	bool tabs_done;
 	struct asc_func *funcs;
@@ -97,6 +98,9 @@ asc_addr asc_r_debug_scan(struct asc_modules *m);
 ASC_MUST struct asc_error *asc_linkmap_modules(struct asc_modules *m);
 /* What the headers in memory could not say: from the file that the user named. */
 void asc_module_shape_from(struct asc_modules *m, struct asc_module *mod, const struct asc_elf *e);
+
+/* minidebug.c: what .gnu_debugdata of the module's file holds, or NULL */
+struct asc_elf *asc_module_minidebug(struct asc_modules *m, struct asc_module *mod);
 
 /* modules.c: @p map is where it begins; the array may move */
 ASC_MUST struct asc_error *asc_module_add(struct asc_modules *m, size_t *cap,

@@ -105,10 +105,11 @@ void asc_symtabs_load(struct asc_modules *m, struct asc_module *mod)
 	p->tabs_done = true;
 	load_dynamic(m, mod);
 	asc_module_find_debug(m, mod);
-	if (p->debug)
-		add_table(p, p->debug, SHT_SYMTAB, true);
+	bool any = p->debug && add_table(p, p->debug, SHT_SYMTAB, true);
 	if (p->file && !m->opts.no_debug_files)
-		add_table(p, p->file, SHT_SYMTAB, false);
+		any |= add_table(p, p->file, SHT_SYMTAB, false);
+	if (!any && asc_module_minidebug(m, mod))
+		add_table(p, p->mini, SHT_SYMTAB, false);
 }
 
 static const char *sym_name(const struct asc_symtab *t, size_t i, GElf_Sym *sym)

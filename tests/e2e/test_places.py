@@ -162,6 +162,33 @@ def test_no_section_headers(tmp_path):
     checked(tmp_path, copied(tmp_path, change))
 
 
+def test_minidebuginfo(tmp_path):
+    """.gnu_debugdata, as Fedora has it: functions get their names, malloc's variables are still found by themselves."""
+    found = subprocess.run(["readelf", "-n", str(LIBRARIES / "libc.so.6")], stdout=subprocess.PIPE, text=True).stdout
+    build_id = found.split("Build ID: ")[1].split()[0]
+    debug = f"/usr/lib/debug/.build-id/{build_id[:2]}/{build_id[2:]}.debug"
+    if not os.path.exists(debug):
+        pytest.skip("libc6-dbg is not installed")
+    names = subprocess.run(["nm", debug, "--format=posix", "--defined-only"], stdout=subprocess.PIPE, text=True).stdout
+    keep = tmp_path / "keep"
+    keep.write_text("\n".join(line.split()[0] for line in names.splitlines() if line.split()[1] in "Tt") + "\n")
+    mini = tmp_path / "mini"
+    subprocess.run(["objcopy", "-S", f"--keep-symbols={keep}", debug, str(mini)], check=True, stderr=subprocess.DEVNULL)
+    subprocess.run(["xz", "-f", str(mini)], check=True)
+
+    def change(libc):
+        subprocess.run(["objcopy", "--add-section", f".gnu_debugdata={mini}.xz", str(libc)], check=True, stderr=subprocess.DEVNULL)
+    with Victim("shapes", tmp_path / "truth.xml", 3, wrapper=copied(tmp_path, tool=change)) as victim:
+        victim.line("ready")
+        same(victim.pid, (tmp_path / "truth.xml").read_bytes(), envs=({}, NO_DEBUG, {"ARENASCOPE_NO_DEBUG": "local"}))
+        document = symbols(victim.pid, env={"ARENASCOPE_NO_DEBUG": "local"})
+        assert document["libcs"][0]["layout"] == "table"
+        assert [t for t in document["tried"] if t["what"] == ".gnu_debugdata" and t["result"] == "used"]
+        stacks = arenascope("-q", "--json", "-p", victim.pid, "stacks", env={"ARENASCOPE_NO_DEBUG": "local"}, rc=(0, 1)).json["stacks"]
+        # a local function: no dynamic symbol names it
+        assert any(f["function"] == "start_thread" for s in stacks for f in s["frames"]), stacks
+
+
 def test_no_build_id(tmp_path):
     """Without a build-id there is no proof, only the file that is mapped."""
     def change(data):
