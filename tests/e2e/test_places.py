@@ -283,6 +283,32 @@ def test_second_libc(tmp_path):
     assert len(document["libcs"]) == 2 and document["libcs"][0]["primary"]
 
 
+# Settings that make mp_ look unlike everybody's.
+SETTINGS = ["tcache_count=0", "tcache_count=100", "arena_max=2:glibc.malloc.tcache_count=20", "arena_test=3", "mmap_max=0",
+            "top_pad=1048576", "trim_threshold=1000000000", "mxfast=0", "hugetlb=1", "tcache_max=512", "tcache_max=20",
+            "tcache_max=100000", "tcache_unsorted_limit=50", "mmap_threshold=0", "mmap_threshold=4000000", "perturb=7", "arena_max=1"]
+
+
+@pytest.mark.parametrize("suite", matrix.SUITES if os.environ.get("ARENASCOPE_LONG") else ["bookworm", "experimental"])
+def test_settings(suite, tmp_path):
+    """A stripped libc is read under every setting; from memory alone it may be refused, never read wrong."""
+    libc = next((l for l in matrix.libcs("amd64") if l.suite == suite), None)
+    if not libc:
+        pytest.skip(f"no {suite} in the matrix")
+    refused = []
+    for setting in SETTINGS:
+        with Victim(libc.build("shapes"), tmp_path / "truth.xml", 3, wrapper=libc.wrapper(),
+                    env={"GLIBC_TUNABLES": f"glibc.malloc.{setting}"}) as victim:
+            victim.line("ready")
+            truth = (tmp_path / "truth.xml").read_bytes()
+            same(victim.pid, truth, envs=(NO_DEBUG,))
+            run = arenascope("-q", "-p", victim.pid, "malloc-info", env=MEMORY, rc=(0, 78))
+            assert run.rc or run.bytes == truth, (setting, run)
+            if run.rc:
+                refused.append(setting)
+    assert len(refused) <= 3, refused
+
+
 # ---- other allocators ----
 
 
