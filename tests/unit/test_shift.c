@@ -18,7 +18,7 @@
 #include "base/num.h"
 #include "heap_std.h"
 
-enum { ROUNDS = 1000, MEMBERS = 40 };
+enum { ROUNDS = 300, ROUNDS_LONG = 40000, MEMBERS = 40 };
 
 struct rng {
 	uint64_t s;
@@ -257,7 +257,7 @@ static void by_table(struct std_heap *s, const char *what, struct tally *t)
 
 static void shifted(void **state)
 {
-	unsigned rounds = getenv("ARENASCOPE_LONG") ? 40 * ROUNDS : ROUNDS;
+	unsigned rounds = getenv("ARENASCOPE_LONG") ? ROUNDS_LONG : ROUNDS;
 	struct tally memory = { 0 }, version = { 0 }, table = { 0 };
 	struct rng r = { 1 };
 
