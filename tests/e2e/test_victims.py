@@ -123,7 +123,7 @@ def test_check_never_cries_wolf(victim, mode, n, times):
         assert not [f for f in run.json["findings"] if f["severity"] != "info"], f"after {i}: {run}"
         # where every stop met a thread that held a lock, the arenas of these locks are marked, no others
         if run.rc:
-            assert [w["code"] for w in run.json["warnings"]] == ["W-BUSY"], run
+            assert {w["code"] for w in run.json["warnings"]} <= {"W-BUSY", "W-DSTATE"}, run
             locked = {f["arena"] for f in run.json["findings"] if f["code"] == "I-BUSY" and "lock is held" in f["message"]}
             assert locked and {f["arena"] for f in run.json["findings"]} <= locked, run
         helpers.wait_for(lambda: helpers.state(v.pid) not in "tT", 5, "the target to run on")
