@@ -37,6 +37,7 @@ enum {
 	PATIENCE_LOCK_NS =
 		50 * 1000 * 1000, /* for the mmap lock: its holder is on the way out, too */
 	LOOK_AGAIN_NS = 1000 * 1000,
+	LATE_NS = 2000 * 1000 * 1000,
 	/* a look for dead threads goes over all of them, 12 us each: not while a word may come */
 	REAP_NS = 50 * 1000 * 1000,
 	SEIZE_PASSES = 8,
@@ -533,8 +534,48 @@ ASC_BARE static void hide_eintr(const struct asc_stop_area *a, struct asc_stop_s
 	raw_ptrace(PTRACE_SETREGSET, s->tid, NT_PRSTATUS, &iov);
 }
 
+/* Asked to stop, and did not yet: let go now, its system call would return EINTR. */
+ASC_BARE static bool pending(const struct asc_stop_slot *s)
+{
+	return s->asked && (s->state == ASC_SLOT_LATE || s->state == ASC_SLOT_SEIZED);
+}
+
+/* The others run on; a late one is caught for a moment, so that it notices nothing. */
+ASC_BARE static void await_late(struct asc_stop_area *a)
+{
+	uint64_t began = now();
+	bool late = true;
+
+	for (uint32_t i = 0; i < a->nslots; i++) {
+		if (a->slots[i].state == ASC_SLOT_STOPPED)
+			raw_ptrace(PTRACE_DETACH, a->slots[i].tid, 0, NULL);
+	}
+	while (late && now() - began < LATE_NS) {
+		late = false;
+		for (uint32_t i = 0; i < a->nslots; i++) {
+			struct asc_stop_slot *s = &a->slots[i];
+
+			if (!pending(s))
+				continue;
+			if (!look(s)) {
+				char state = task_state(a, s->tid);
+
+				/* in state D nothing was interrupted */
+				late |= state == 'R' || state == 'S';
+			} else if (s->state == ASC_SLOT_STOPPED) {
+				hide_eintr(a, s);
+				raw_ptrace(PTRACE_DETACH, s->tid, 0, NULL);
+			}
+		}
+		if (late)
+			await_change(LOOK_AGAIN_NS);
+	}
+}
+
 ASC_BARE static void let_run(struct asc_stop_area *a)
 {
+	bool late = false;
+
 	for (uint32_t i = 0; i < a->nslots; i++) {
 		struct asc_stop_slot *s = &a->slots[i];
 
@@ -542,9 +583,12 @@ ASC_BARE static void let_run(struct asc_stop_area *a)
 			look(s);
 		if (s->state == ASC_SLOT_STOPPED)
 			hide_eintr(a, s);
+		late |= pending(s);
 		if (i == a->nslots / 2)
 			fault(a, 9);
 	}
+	if (late)
+		await_late(a);
 }
 
 ASC_BARE static void close_but(const struct asc_stop_area *a)
