@@ -430,6 +430,7 @@ struct asc_error *asc_session_read_heaps(struct asc_session *s, unsigned needs)
 		.focus = s->focus,
 		.in_malloc = s->in_malloc || s->possibly_inconsistent ||
 			     s->provenance.unverified_bytes,
+		.unproven = s->possibly_inconsistent || s->provenance.unverified_bytes,
 		.progress = asc_session_progress,
 		.progress_arg = s,
 	};

@@ -117,7 +117,7 @@ static enum asc_severity severity(const struct asc_model *m, const struct asc_fi
 {
 	bool busy = at->arena >= 0 && m->h->arenas[at->arena].busy;
 
-	if (at->transient)
+	if (at->transient || (m->opts->unproven && c->severity == ASC_SEV_CORRUPT))
 		return ASC_SEV_INFO;
 	if (!busy || at->hard || c->severity == ASC_SEV_INFO)
 		return c->severity;

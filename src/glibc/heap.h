@@ -18,6 +18,7 @@ struct asc_heap_opts {
 	size_t max_findings;   /* 0: 1000 */
 	asc_addr focus; /* not 0: only the arena that holds this address is read beyond its header */
 	bool in_malloc;	       /* a thread that takes no lock is inside malloc: no arena may add up */
+	bool unproven;	       /* read while it ran: what contradicts itself there need not be damage */
 	/* may be NULL; called now and then; false ends the build with ASC_EINTR */
 	bool (*progress)(void *arg, uint64_t done, uint64_t total);
 	void *progress_arg;

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The libcs of scripts/matrix: victims built for each, run by its own ld.so or statically."""
 
+import fcntl
 import os
 import pathlib
 import shutil
@@ -73,6 +74,13 @@ class Libc:
 
 def libcs(*arches):
     """Every libc that is there; downloads them once, skips when that cannot be."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with open(FOLDER / ".lock", "w") as lock:  # several test files run at once
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _libcs(arches)
+
+
+def _libcs(arches):
     listed = _list()
     if not all((libc.dev / "crt1.o").exists() for libc in listed if libc.arch in arches) or not listed:
         if os.environ.get("ARENASCOPE_OFFLINE") and not listed:

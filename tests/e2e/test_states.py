@@ -77,7 +77,7 @@ def test_no_stop_of_a_sleeping_process_is_exact(victim):
         running = helpers.arenascope_json("-p", v.pid, "--no-stop", command, rc=(0, 1))
         (said,) = [w["message"] for w in running["warnings"] if w["code"] == "W-NO-STOP"]
         assert "no thread of it ran" in said, said
-        for key in set(stopped) - {"taken_at", "pause_ms", "warnings", "tool"}:
+        for key in set(stopped) - {"taken_at", "pause_ms", "capture", "warnings", "tool"}:
             assert running[key] == stopped[key], (command, key)
     found = helpers.arenascope_json("-p", v.pid, "--no-stop", "stuck", rc=(0, 1))
     assert found["verdict"] == "blocked" and found["looks"] == 2, found["summary"]

@@ -41,7 +41,7 @@ TABLES = ["arenas --heaps", "bins", "sizes", "chunks --limit=2000000", "params",
 RESIDENCY = {"resident_bytes", "swapped_bytes", "nonresident_bytes", "in_use_bytes", "cached_bytes", "trimmable_bytes",
              "retained_bytes", "fragmented_bytes", "metadata_bytes"}
 # When and of what the reading was taken.
-TIME = {"taken_at", "pause_ms", "target", "warnings"}
+TIME = {"taken_at", "pause_ms", "capture", "target", "warnings"}
 
 
 def differences(live, core, path=""):
