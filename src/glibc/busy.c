@@ -148,6 +148,9 @@ static bool in_malloc(struct asc_target *t, struct asc_modules *m, const struct 
 	/* asleep in a system call that is none of malloc's: old frames' words would mislead */
 	if (found || whole || th->syscall_nr > 0)
 		return found;
+	/* a core is not asked again a moment later: it is not called busy for what old words may mean */
+	if (asc_target_kind(t) == ASC_CORE)
+		return false;
 	return on_stack(t, sp, v);
 }
 

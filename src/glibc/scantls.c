@@ -223,6 +223,8 @@ static bool first_entry(const struct tls_scan *s, struct entry *ret)
 {
 	const struct asc_layout *l = &s->lib->layout;
 
+	if (s->len < s->word || s->lib->tcache_off > s->len - s->word)
+		return false; /* not known, among others */
 	for (size_t i = 0; i < s->blocks.len; i++) {
 		struct entry e = { .tcache = value(s, i, s->lib->tcache_off) };
 
