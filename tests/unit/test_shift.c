@@ -259,7 +259,8 @@ static void shifted(void **state)
 {
 	unsigned rounds = getenv("ARENASCOPE_LONG") ? ROUNDS_LONG : ROUNDS;
 	struct tally memory = { 0 }, version = { 0 }, table = { 0 };
-	struct rng r = { 1 };
+	const char *seed = getenv("ARENASCOPE_SEED");
+	struct rng r = { seed ? strtoull(seed, NULL, 10) : 1 };
 
 	(void)state;
 	for (unsigned i = 0; i < rounds; i++) {
