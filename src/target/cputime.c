@@ -73,6 +73,15 @@ bool asc_cpu_time_of(const struct asc_cpu_time *v, size_t n, pid_t tid, uint64_t
 	return found != NULL;
 }
 
+bool asc_thread_runs(pid_t pid, pid_t tid)
+{
+	char buf[256];
+	const char *state = read_proc(pid, tid, "stat", buf, sizeof(buf)) ? strrchr(buf, ')')
+									  : NULL;
+
+	return !state || state[1] != ' ' || state[2] == 'R';
+}
+
 bool asc_threads_at_rest(pid_t pid, const struct asc_thread *threads, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {

@@ -431,20 +431,25 @@ static bool live_alive(struct asc_target *t)
 	return !err;
 }
 
-/* Whose registers and stack are of one moment? Those who did not run since the first were read. */
+/*
+ * Whose registers and stack are of one moment? Those who did not run since the first were read. The
+ * kernel counts a thread's time when it leaves the CPU and at ticks: one that is on a CPU now may
+ * have run all the while, so that states come first.
+ */
 size_t asc_live_mark_runners(struct asc_target *live, struct asc_target *data)
 {
 	struct live *l = live_of(live);
 	ASC_AUTO(asc_freep) struct asc_cpu_time *now = calloc(data->nthreads + 1, sizeof(*now));
-	size_t n = now ? asc_cpu_times(data->pid, data->threads, data->nthreads, now) : 0;
+	size_t n, ran = 0;
 
-	size_t ran = 0;
-
+	for (size_t i = 0; l->no_stop && i < data->nthreads; i++)
+		data->threads[i].ran_meanwhile = asc_thread_runs(data->pid, data->threads[i].tid);
+	n = now ? asc_cpu_times(data->pid, data->threads, data->nthreads, now) : 0;
 	for (size_t i = 0; l->no_stop && i < data->nthreads; i++) {
 		struct asc_thread *th = &data->threads[i];
 		uint64_t a, b;
 
-		th->ran_meanwhile = !asc_cpu_time_of(l->cpu, l->ncpu, th->tid, &a) ||
+		th->ran_meanwhile = th->ran_meanwhile || !asc_cpu_time_of(l->cpu, l->ncpu, th->tid, &a) ||
 				    !asc_cpu_time_of(now, n, th->tid, &b) || a != b;
 		ran += th->ran_meanwhile;
 	}
