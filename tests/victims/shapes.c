@@ -67,7 +67,7 @@ static void *thread(void *arg)
 
 int main(int argc, char **argv)
 {
-	int n = argc > 2 ? atoi(argv[2]) : 4;
+	int n = argc > 2 ? (int)strtol(argv[2], NULL, 10) : 4;
 	static pthread_t t[THREADS_MAX];
 	static void *mapped[3];
 	FILE *xml;
