@@ -25,6 +25,9 @@ VICTIMS = pathlib.Path(os.environ["VICTIMS"])
 HOOKED = str(VICTIMS.parent / "arenascope-hooked")
 HOOKS = ("ARENASCOPE_FAULT", "ARENASCOPE_NO_DEBUG")
 PAGE = resource.getpagesize()
+# gcc's flags for a 32-bit program: Debian keeps <asm/...> beside the 64-bit headers alone, unless gcc-multilib is
+# installed, which cannot be together with a cross compiler
+M32 = ("-m32", "-idirafter", "/usr/include/x86_64-linux-gnu")
 
 
 def wait_for(test, timeout=20.0, what="the condition"):

@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from helpers import VICTIMS
+from helpers import M32, VICTIMS
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 BUILD = VICTIMS.parents[1]
@@ -27,7 +27,7 @@ class Libc:
         self.lib = self.path.parent
         self.ld = next(p for p in self.lib.glob("ld-linux*.so.*"))
         self.dev = self.folder / "usr/lib" / TRIPLET[arch]
-        self.gcc = {"amd64": ["gcc", "-m64"], "i386": ["gcc", "-m32"], "arm64": ["aarch64-linux-gnu-gcc"]}[arch]
+        self.gcc = {"amd64": ["gcc", "-m64"], "i386": ["gcc", *M32], "arm64": ["aarch64-linux-gnu-gcc"]}[arch]
 
     def __repr__(self):
         return f"{self.version}-{self.arch}"

@@ -344,7 +344,7 @@ def test_static(victim, tmp_path, flags):
 
 
 def test_32_bit(victim, tmp_path):
-    exe = build(tmp_path, "odd32", "-m32")
+    exe = build(tmp_path, "odd32", *helpers.M32)
     try:
         v = victim(exe, "frag", 40, 200, 50000)
     except OSError:

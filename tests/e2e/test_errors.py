@@ -289,7 +289,7 @@ def test_32_bit(row, tmp_path):
     if subprocess.run(["gcc", "-m32", "-x", "c", "-", "-o", "/dev/null"], input=b"int main(void){return 0;}",
                       stderr=subprocess.DEVNULL).returncode:
         pytest.skip("no 32-bit compiler")
-    program = compiled(tmp_path, "gcc", "-m32")
+    program = compiled(tmp_path, "gcc", *helpers.M32)
     try:
         v = helpers.Victim(program)
         v.line("ready")
