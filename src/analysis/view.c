@@ -6,18 +6,14 @@
 #include "arenascope/view.h"
 
 #include <stdlib.h>
-#include <time.h>
 
+#include "analysis/reading.h"
 #include "base/cleanup.h"
-#include "base/num.h"
-#include "base/vec.h"
-#include "glibc/heap.h"
 #include "symbols/allocator.h"
 #include "symbols/modules.h"
 #include "target/capture.h"
-#include "target/vmflags.h"
 
-enum { BUSY_TRIES = 20, MAX_PAUSE_MS = 500, BYTES_PER_MS = 5000000 };
+enum { MAX_PAUSE_MS = 500, BYTES_PER_MS = 5000000 };
 
 struct asc_view {
 	struct asc_view_opts opts;
@@ -31,7 +27,7 @@ struct asc_view {
 	struct asc_residency *residency;
 	struct asc_ledger *ledger;
 	struct asc_pause pause;
-	bool busy;
+	bool busy, in_malloc;
 };
 
 static void forget(struct asc_view *v)
@@ -47,7 +43,7 @@ static void forget(struct asc_view *v)
 		v->data = v->live;
 	}
 	v->pause = (struct asc_pause){ 0 };
-	v->busy = false;
+	v->busy = v->in_malloc = false;
 }
 
 void asc_view_close(struct asc_view *v)
@@ -104,39 +100,13 @@ struct asc_error *asc_view_open(const struct asc_view_opts *opts, struct asc_vie
 
 /* ---- a live target ---- */
 
-typedef ASC_VEC(struct asc_range) range_vec;
-
-static void ranges_free(range_vec *r)
+static struct asc_source source_of(const struct asc_view *v)
 {
-	asc_vec_free(r);
+	return (struct asc_source){ v->live, v->data, v->modules, v->libcs, v->nlibcs };
 }
 
-static struct asc_error *plan(struct asc_view *v, range_vec *to)
+static struct asc_error *check_pause(const struct asc_view *v, uint64_t bytes)
 {
-	for (size_t i = 0; i < v->nlibcs; i++) {
-		ASC_AUTO(asc_freep) struct asc_range *r = NULL;
-		size_t n = 0;
-		struct asc_error *err = asc_heap_plan(v->live, &v->libcs[i], v->residency,
-						      ASC_DEPTH_WALK, &r, &n);
-		asc_error_free(err); /* asc_heap_read() tells what is wrong with it */
-		for (size_t k = 0; !err && k < n; k++)
-			ASC_TRY(asc_vec_push(to, r[k]));
-	}
-	return NULL;
-}
-
-static struct asc_error *check_pause(const struct asc_view *v, const range_vec *ranges)
-{
-	const bool known = v->residency->source != ASC_RESIDENCY_UNKNOWN;
-	uint64_t bytes = 0;
-
-	for (size_t i = 0; i < ranges->len; i++) {
-		const struct asc_range *r = &ranges->data[i];
-		uint64_t n = known ? asc_resident_bytes(v->residency, r->addr, r->addr + r->len)
-				   : r->len;
-		if (!asc_add(bytes, n, &bytes))
-			bytes = UINT64_MAX;
-	}
 	if (v->opts.no_stop || bytes / BYTES_PER_MS <= v->opts.max_pause_ms)
 		return NULL;
 	return asc_err_id(asc_err(ASC_EAGAIN,
@@ -145,68 +115,52 @@ static struct asc_error *check_pause(const struct asc_view *v, const range_vec *
 			  "E-PAUSE");
 }
 
-/* Stop it at a moment when malloc is in the middle of nothing, if there is one. */
-static struct asc_error *stop_quiet(struct asc_view *v)
-{
-	const struct asc_stop_opts so = { .max_pause_ms = v->opts.max_pause_ms };
-
-	for (unsigned try = 0;; try++) {
-		struct asc_pause p;
-		asc_addr arena;
-		pid_t tid;
-		bool busy = false;
-		ASC_TRY(asc_target_stop(v->live, &so));
-		for (size_t i = 0; i < v->nlibcs && !busy && !v->opts.no_stop; i++)
-			busy = asc_heap_busy(v->live, v->modules, &v->libcs[i], &arena, &tid);
-		v->busy = busy;
-		if (!busy || try == BUSY_TRIES)
-			return NULL;
-		asc_target_release(v->live, &p);
-		struct timespec ts = { .tv_nsec = 1000000L * (1 + try % 5) };
-		nanosleep(&ts, NULL);
-	}
-}
-
 static struct asc_error *read_heaps(struct asc_view *v, enum asc_view_depth depth)
 {
-	struct asc_heap_opts ho = {
+	const struct asc_source src = source_of(v);
+	const struct asc_heap_opts ho = {
 		.depth = depth == ASC_VIEW_WALK ? ASC_DEPTH_WALK : ASC_DEPTH_LISTS,
 		.max_memory = v->opts.max_memory,
-		.in_malloc = v->busy,
+		.in_malloc = v->in_malloc,
 	};
+	struct asc_error *other = NULL;
 
 	v->heaps = calloc(v->nlibcs, sizeof(struct asc_heap *));
 	if (!v->heaps)
 		return asc_err(ASC_ENOMEM, "heaps of %zu libcs", v->nlibcs);
-	for (size_t i = 0; i < v->nlibcs; i++) {
-		struct asc_error *err =
-			asc_heap_read(v->data, &v->libcs[i], v->residency, &ho, &v->heaps[i]);
-		if (err && i == 0)
-			return err;
-		asc_error_free(err); /* a further libc: its pages stay unknown */
-	}
-	return NULL;
+	struct asc_error *err = asc_read_heaps(&src, v->residency, &ho, v->heaps, &other);
+	asc_error_free(other); /* a further libc: its pages stay unknown */
+	return err;
 }
 
 /* Free lists are read where they are, chunks from a copy. */
 static struct asc_error *read_stopped(struct asc_view *v, enum asc_view_depth depth)
 {
-	ASC_AUTO(ranges_free) range_vec ranges = { 0 };
+	const struct asc_source src = source_of(v);
+	ASC_AUTO(asc_range_vec_free) asc_range_vec ranges = { 0 };
 	struct asc_capture_buf *buf = NULL;
 
 	ASC_TRY(asc_residency_read(v->live, &v->residency));
 	if (depth != ASC_VIEW_WALK)
 		return read_heaps(v, depth);
-	ASC_TRY(plan(v, &ranges));
-	ASC_TRY(check_pause(v, &ranges));
+	ASC_TRY(asc_plan_heaps(&src, v->live, v->residency, ASC_DEPTH_WALK, &ranges));
+	ASC_TRY(check_pause(v, asc_planned_bytes(v->residency, &ranges)));
 	return asc_capture_into(v->live, v->residency, ranges.data, ranges.len, v->opts.max_memory,
 				&buf, &v->data);
 }
 
 static struct asc_error *read_live(struct asc_view *v, enum asc_view_depth depth)
 {
-	struct asc_error *err = stop_quiet(v);
+	const struct asc_source src = source_of(v);
+	const struct asc_quiet_opts opts = {
+		.max_pause_ms = v->opts.max_pause_ms,
+		.no_stop = v->opts.no_stop,
+	};
+	struct asc_quiet q = { 0 };
+	struct asc_error *err = asc_stop_quiet(&src, &opts, &q);
 
+	v->busy = q.busy;
+	v->in_malloc = q.in_malloc;
 	if (!err)
 		err = read_stopped(v, depth);
 	asc_target_release(v->live, &v->pause);
@@ -221,27 +175,13 @@ static struct asc_error *read_live(struct asc_view *v, enum asc_view_depth depth
 
 static struct asc_error *make_ledger(struct asc_view *v)
 {
-	struct asc_vmflags vm = { 0 };
-	struct asc_ledger_in in = {
-		.heaps = (const struct asc_heap *const *)v->heaps,
-		.nheaps = v->nlibcs,
-		.res = v->residency,
-		.maps = asc_target_maps(v->data),
-		.arch = asc_target_arch(v->data),
-		.core = !v->live,
-		.allocator = v->allocator,
-	};
+	const struct asc_source src = source_of(v);
+	const struct asc_ledger_of of = { .heaps = v->heaps,
+					  .nheaps = v->nlibcs,
+					  .residency = v->residency,
+					  .allocator = v->allocator };
 
-	in.threads = asc_target_threads(v->data, &in.nthreads);
-	if (v->live)
-		ASC_TRY(asc_vmflags_read(v->live, &vm));
-	in.mlocked = vm.mlocked;
-	in.nmlocked = vm.nmlocked;
-	in.hugetlb = vm.hugetlb;
-	in.nhugetlb = vm.nhugetlb;
-	struct asc_error *err = asc_ledger_make(&in, &v->ledger);
-	asc_vmflags_deinit(&vm);
-	return err;
+	return asc_ledger_of(&src, &of, &v->ledger);
 }
 
 static struct asc_error *read_all(struct asc_view *v, enum asc_view_depth depth)

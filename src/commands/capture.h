@@ -1,15 +1,13 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * The ways of reading a live process, behind asc_session_need(). session.c copies while it is
- * stopped; here are the others, and what they share.
+ * The ways of reading a live process, behind asc_session_need(). session_read.c reads while
+ * it is stopped, and chooses; here are the others, and what they share.
  */
 #ifndef ASC_COMMANDS_CAPTURE_H
 #define ASC_COMMANDS_CAPTURE_H
 
-#include "base/vec.h"
+#include "analysis/reading.h"
 #include "commands/session.h"
-
-typedef ASC_VEC(struct asc_range) asc_range_vec;
 
 /* Read from a copy-on-write child (fork.c of act). Sets s->data, residency, pause. */
 ASC_MUST struct asc_error *asc_capture_by_fork(struct asc_session *s, unsigned needs);
@@ -21,6 +19,12 @@ ASC_MUST struct asc_error *asc_capture_optimistic_run(struct asc_session *s, uns
 void asc_session_freeze(const struct asc_session *s, bool begin);
 
 /* ---- session.c ---- */
+/* Everything that one stop has read. */
+void asc_session_forget(struct asc_session *s);
+
+/* ---- session_read.c ---- */
+/* Read what is needed, all of one moment; @p needs: what came with it is added. */
+ASC_MUST struct asc_error *asc_session_read(struct asc_session *s, unsigned *needs);
 ASC_MUST struct asc_error *asc_session_plan(struct asc_session *s, struct asc_target *t,
 					    const struct asc_residency *res, unsigned needs,
 					    asc_range_vec *v);

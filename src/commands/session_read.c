@@ -1,0 +1,389 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+/*
+ * How a session reads its target: what a stop will cost is estimated first, the engine is chosen by
+ * it, then everything that must be of one moment is read in one stop.
+ */
+#include <limits.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "base/cleanup.h"
+#include "base/num.h"
+#include "commands/capture.h"
+#include "render/render.h"
+#include "target/capture.h"
+#include "target/diagnose.h"
+#include "target/foresight.h"
+#include "target/readers.h"
+#include "target/stackplan.h"
+
+enum {
+	THREAD_US = 25,		/* of the pause */
+	BYTES_PER_MS = 5000000, /* ditto: 5 GB/s */
+	STACK_MAX = 8 << 20,	/* captured of one stack ... */
+	STACK_MIN = 128 << 10,	/* ... and what is tried where that is too much */
+};
+
+/* What is read with the residency at hand: it says what need not be read. */
+static const unsigned PAGES_NEEDS = ASC_NEED_RESIDENCY | ASC_NEED_LEDGER | ASC_NEED_LISTS |
+				    ASC_NEED_WALK;
+
+/* ---- what to copy ---- */
+
+/* Borrowed: what analysis/reading.h asks for. */
+static struct asc_source source_of(const struct asc_session *s)
+{
+	return (struct asc_source){ s->live, s->data, s->modules, s->libcs, s->nlibcs };
+}
+
+static struct asc_error *plan_heaps(const struct asc_session *s, struct asc_target *from,
+				    const struct asc_residency *res, enum asc_depth depth,
+				    asc_range_vec *v)
+{
+	const struct asc_source src = source_of(s);
+
+	return asc_plan_heaps(&src, from, res, depth, v);
+}
+
+static uint64_t pause_estimate_ms(const struct asc_session *s, uint64_t bytes)
+{
+	size_t n;
+
+	asc_target_threads(s->live, &n);
+	return (uint64_t)n * THREAD_US / 1000 + bytes / BYTES_PER_MS;
+}
+
+static bool fits_pause(const struct asc_session *s, uint64_t bytes)
+{
+	return s->opts.no_stop || s->opts.hold || !s->opts.max_pause_ms ||
+	       pause_estimate_ms(s, bytes) <= s->opts.max_pause_ms;
+}
+
+/* Whole stacks, or as much of each as the pause allows: deep frames are worth less than all. */
+static struct asc_error *plan_stacks(struct asc_session *s, struct asc_target *from,
+				     asc_range_vec *v)
+{
+	ASC_AUTO(asc_freep) struct asc_range *r = NULL;
+	uint64_t bytes = 0, each = STACK_MAX;
+	size_t n = 0;
+
+	for (;; each /= 4) {
+		ASC_TRY(asc_stack_ranges(from, each, &r, &n, &bytes));
+		if (fits_pause(s, bytes) || each / 4 < STACK_MIN)
+			break;
+		free(asc_take(r));
+	}
+	for (size_t i = 0; i < n; i++)
+		ASC_TRY(asc_vec_push(v, r[i]));
+	return NULL;
+}
+
+struct asc_error *asc_session_plan(struct asc_session *s, struct asc_target *from,
+				   const struct asc_residency *res, unsigned needs,
+				   asc_range_vec *v)
+{
+	enum asc_depth depth = needs & ASC_NEED_WALK ? ASC_DEPTH_WALK : ASC_DEPTH_LISTS;
+
+	if (needs & (ASC_NEED_LISTS | ASC_NEED_WALK))
+		ASC_TRY(plan_heaps(s, from, res, depth, v));
+	return needs & ASC_NEED_STACKS ? plan_stacks(s, from, v) : NULL;
+}
+
+static struct asc_error *check_pause(const struct asc_session *s, uint64_t bytes)
+{
+	uint64_t ms = pause_estimate_ms(s, bytes);
+	char buf[32];
+	size_t n;
+
+	if (fits_pause(s, bytes))
+		return NULL;
+	asc_target_threads(s->live, &n);
+	struct asc_error *err = asc_err_id(asc_err(ASC_EAGAIN,
+						   "reading it would stop the target for about "
+						   "%llu ms, over --max-pause=%llums",
+						   (unsigned long long)ms,
+						   (unsigned long long)s->opts.max_pause_ms),
+					   "E-PAUSE");
+	asc_err_why(err, "%zu threads, %s to copy", n, asc_fmt_bytes(buf, bytes, false));
+	asc_err_try(err, "--max-pause=%llums", (unsigned long long)(ms + ms / 4 + 1));
+	asc_err_try(err, "--capture=optimistic: reads while it runs, checks in a short stop");
+	asc_err_try(err, "report, rss, arenas or bins: they read the free lists only");
+	return asc_err_try(err, "--no-stop: never stops it; the result may be inconsistent");
+}
+
+/* The engine that was asked for, or for what a stop would take too long. */
+static enum asc_capture_mode choose(struct asc_session *s, unsigned needs, uint64_t bytes)
+{
+	bool held = s->any_moment || s->opts.hold || s->opts.no_stop;
+
+	if (held || s->opts.capture == ASC_CAP_COPY)
+		return ASC_CAP_COPY;
+	if (s->opts.capture != ASC_CAP_AUTO)
+		return s->opts.capture;
+	return needs & ASC_NEED_WALK && !fits_pause(s, bytes) && fits_pause(s, 0)
+		       ? ASC_CAP_OPTIMISTIC
+		       : ASC_CAP_COPY;
+}
+
+/*
+ * Before the stop: what will have to be read, judged by the running target, which may be wrong in
+ * detail. Refuses what is far over the budget without ever stopping it.
+ */
+static struct asc_error *prepare(struct asc_session *s, unsigned *needs, uint64_t *ret_bytes,
+				 struct asc_foresight **ret)
+{
+	uint64_t bytes = 0;
+
+	if (!s->opts.hold && !s->opts.no_stop && *needs & PAGES_NEEDS) {
+		/* a target that ends or changes meanwhile: the stop will tell */
+		asc_error_free(asc_foresight_new(s->live, *needs & ASC_NEED_LEDGER, ret));
+	}
+	if (!(*needs & (ASC_NEED_WALK | ASC_NEED_COUNTS)) || s->opts.hold)
+		return check_pause(s, 0);
+	for (size_t i = 0; i < s->nlibcs; i++)
+		bytes +=
+			asc_heap_walk_bytes(s->live, &s->libcs[i], *ret ? (*ret)->residency : NULL);
+	if (!(*needs & ASC_NEED_WALK)) {
+		if (!fits_pause(s, bytes))
+			return check_pause(s, 0);
+		*needs |= ASC_NEED_WALK;
+	}
+	*ret_bytes = bytes;
+	return choose(s, *needs, bytes) == ASC_CAP_OPTIMISTIC ? NULL : check_pause(s, bytes);
+}
+
+/* ---- the stop ---- */
+
+void asc_session_read_rss(struct asc_session *s)
+{
+	s->kernel_rss_known = asc_kernel_rss(asc_target_pid(s->live), &s->kernel_rss);
+}
+
+/* Stop it at a moment when malloc is in the middle of nothing. */
+struct asc_error *asc_session_stop_quiet(struct asc_session *s)
+{
+	const struct asc_source src = source_of(s);
+	const struct asc_quiet_opts opts = {
+		.max_pause_ms = s->opts.hold ? UINT_MAX
+					     : (unsigned)asc_min(s->opts.max_pause_ms, UINT_MAX),
+		.no_stop = s->opts.no_stop,
+		.any_moment = s->any_moment,
+		.interrupted = asc_interrupted,
+	};
+	struct asc_quiet q;
+
+	if (asc_target_is_stopped(s->live))
+		return NULL;
+	ASC_TRY(asc_stop_quiet(&src, &opts, &q));
+	s->busy = q.busy;
+	s->in_malloc = q.in_malloc;
+	s->busy_retries = q.tries;
+	return NULL;
+}
+
+struct asc_error *asc_session_read_heaps(struct asc_session *s, unsigned needs)
+{
+	const struct asc_source src = source_of(s);
+	struct asc_heap_opts ho = {
+		.depth = needs & ASC_NEED_WALK ? ASC_DEPTH_WALK : ASC_DEPTH_LISTS,
+		.max_memory = s->opts.max_memory,
+		.focus = s->focus,
+		.in_malloc = s->in_malloc || s->possibly_inconsistent ||
+			     s->provenance.unverified_bytes,
+		.unproven = s->possibly_inconsistent || s->provenance.unverified_bytes,
+		.progress = asc_session_progress,
+		.progress_arg = s,
+	};
+
+	if (!s->nlibcs)
+		return NULL;
+	s->heaps = calloc(s->nlibcs, sizeof(struct asc_heap *));
+	if (!s->heaps)
+		return asc_err(ASC_ENOMEM, "heaps of %zu libcs", s->nlibcs);
+	s->nheaps = s->nlibcs;
+	return asc_read_heaps(&src, s->residency, &ho, s->heaps, &s->other_libcs);
+}
+
+/* Stacks are looked at when the target runs on, and with them the locks that threads wait for. */
+static struct asc_error *copy_stacks(struct asc_session *s)
+{
+	struct asc_capture_buf *buf = NULL;
+	asc_range_vec v = { 0 };
+	struct asc_error *err = plan_heaps(s, s->live, s->residency, ASC_DEPTH_HEADERS, &v);
+
+	if (!err)
+		err = plan_stacks(s, s->live, &v);
+	if (!err)
+		err = check_pause(s, asc_planned_bytes(s->residency, &v));
+	if (!err)
+		err = asc_capture_into(s->live, s->residency, v.data, v.len, s->opts.max_memory,
+				       &buf, &s->data);
+	asc_vec_free(&v);
+	if (!err)
+		s->captured_bytes = asc_capture_bytes(s->data);
+	return err;
+}
+
+/*
+ * With the target stopped: everything that must be of this moment. The heap is read where it is: one
+ * pass over it takes no longer than to copy it, and keeps a hundredth of it.
+ */
+static struct asc_error *read_stopped(struct asc_session *s, unsigned needs,
+				      struct asc_foresight *before)
+{
+	asc_target_keep_pages(s->live, true);
+	if (needs & PAGES_NEEDS && asc_foresight_holds(before, s->live)) {
+		s->residency = asc_take(before->residency);
+		s->kernel_rss = before->rss;
+		s->kernel_rss_known = before->rss_known;
+	} else if (needs & PAGES_NEEDS) {
+		ASC_TRY(asc_residency_and_rss(s->live, needs & ASC_NEED_LEDGER, &s->residency,
+					      &s->kernel_rss, &s->kernel_rss_known));
+	}
+	if (needs & (ASC_NEED_LISTS | ASC_NEED_WALK))
+		ASC_TRY(asc_session_read_heaps(s, needs));
+	return needs & ASC_NEED_STACKS && !s->opts.hold ? copy_stacks(s) : NULL;
+}
+
+/*
+ * Without a stop: who ran while it was read? If nobody did, it is as good as with one. Else what
+ * does not add up is no damage: it is read again with that in mind.
+ */
+static struct asc_error *read_running(struct asc_session *s, unsigned needs)
+{
+	s->possibly_inconsistent = false;
+	ASC_TRY(read_stopped(s, needs, NULL));
+	s->ran = asc_live_mark_runners(s->live, s->data);
+	s->possibly_inconsistent = s->ran;
+	if (!s->ran || !s->nheaps)
+		return NULL;
+	struct asc_provenance how = s->provenance;
+	asc_session_forget(s);
+	s->provenance = how;
+	ASC_TRY(read_stopped(s, needs, NULL));
+	s->ran = asc_live_mark_runners(s->live, s->data);
+	return NULL;
+}
+
+static void say_pause(struct asc_session *s)
+{
+	const struct asc_pause *p = &s->pause;
+
+	if (s->opts.no_stop || !p->threads)
+		return;
+	asc_session_note(s, "paused %.*f ms", p->ms < 10 ? 1 : 0, p->ms);
+	if (p->watchdog)
+		asc_session_note(s, "arenascope: it took too long: the target was let go before "
+				    "everything was read");
+}
+
+/* What was read is a copy of its own: text is still read from the process, while it is there. */
+static struct asc_error *use_copy(struct asc_session *s, unsigned needs)
+{
+	asc_capture_set_backing(s->data, s->live);
+	if (s->modules)
+		asc_modules_retarget(s->modules, s->data);
+	if (needs & (ASC_NEED_LISTS | ASC_NEED_WALK) && !s->heaps)
+		return asc_session_read_heaps(s, needs);
+	return NULL;
+}
+
+/* Both engines walk while the target runs, so the counts of live chunks cost it nothing. */
+static struct asc_error *read_fork(struct asc_session *s, unsigned *want)
+{
+	if (*want & ASC_NEED_COUNTS)
+		*want |= ASC_NEED_WALK;
+	s->taken_at = time(NULL);
+	ASC_TRY(asc_capture_by_fork(s, *want));
+	say_pause(s);
+	return use_copy(s, *want);
+}
+
+static struct asc_error *read_optimistic(struct asc_session *s, unsigned *want)
+{
+	if (*want & ASC_NEED_COUNTS)
+		*want |= ASC_NEED_WALK;
+	ASC_TRY(check_pause(s, 0));
+	ASC_TRY(asc_capture_optimistic_run(s, *want));
+	say_pause(s);
+	return use_copy(s, *want);
+}
+
+static struct asc_error *read_stop(struct asc_session *s, unsigned *want)
+{
+	uint64_t bytes = 0;
+	ASC_AUTO(asc_foresight_freep) struct asc_foresight *before = NULL;
+	struct asc_error *err = prepare(s, want, &bytes, &before);
+	const unsigned needs = *want;
+
+	if (!err && choose(s, needs, bytes) == ASC_CAP_OPTIMISTIC) {
+		asc_session_note(s,
+				 "reading it would stop the target for about %llu ms, over "
+				 "--max-pause=%llums: reading while it runs "
+				 "(--capture=optimistic)",
+				 (unsigned long long)pause_estimate_ms(s, bytes),
+				 (unsigned long long)s->opts.max_pause_ms);
+		return read_optimistic(s, want);
+	}
+	s->provenance.engine = s->opts.no_stop || s->opts.hold ? "direct" : "copy";
+	s->provenance.rounds = !s->opts.no_stop;
+
+	if (!err)
+		err = asc_session_stop_quiet(s);
+	s->taken_at = time(NULL);
+	if (!err)
+		err = s->opts.no_stop ? read_running(s, needs) : read_stopped(s, needs, before);
+	asc_target_keep_pages(s->live, false);
+	if (s->opts.hold && !err) {
+		asc_session_note(s, "held: the target stays stopped");
+		return NULL;
+	}
+	asc_target_release(s->live, &s->pause);
+	say_pause(s);
+	if (err || s->data == s->live)
+		return err;
+	return use_copy(s, needs);
+}
+
+static struct asc_error *read_live(struct asc_session *s, unsigned *want)
+{
+	if (!asc_diagnose_frozen(asc_target_pid(s->live), s->frozen, sizeof(s->frozen)))
+		s->frozen[0] = 0;
+	switch (choose(s, 0, 0)) {
+	case ASC_CAP_FORK:
+		return read_fork(s, want);
+	case ASC_CAP_OPTIMISTIC:
+		return read_optimistic(s, want);
+	default:
+		return read_stop(s, want);
+	}
+}
+
+static struct asc_error *read_core(struct asc_session *s, unsigned *want)
+{
+	unsigned needs = *want;
+
+	if (needs & ASC_NEED_COUNTS)
+		*want = needs |= ASC_NEED_WALK;
+	if (needs & (ASC_NEED_RESIDENCY | ASC_NEED_LEDGER))
+		ASC_TRY(asc_residency_read(s->data, &s->residency));
+	if (needs & (ASC_NEED_LISTS | ASC_NEED_WALK))
+		return asc_session_read_heaps(s, needs);
+	return NULL;
+}
+
+static struct asc_error *make_ledger(struct asc_session *s)
+{
+	const struct asc_source src = source_of(s);
+	const struct asc_ledger_of of = { s->heaps,	s->nheaps,     s->residency,
+					  s->allocator, s->kernel_rss, s->kernel_rss_known };
+
+	return asc_ledger_of(&src, &of, &s->ledger);
+}
+
+struct asc_error *asc_session_read(struct asc_session *s, unsigned *needs)
+{
+	struct asc_error *err = s->live ? read_live(s, needs) : read_core(s, needs);
+
+	return !err && *needs & ASC_NEED_LEDGER ? make_ledger(s) : err;
+}
