@@ -614,15 +614,21 @@ static struct asc_error *judge(const struct asc_look *look, struct asc_stuck *s)
 	return NULL;
 }
 
-bool asc_stuck_suspects_loop(const struct asc_stuck *s)
+bool asc_stuck_may_loop(const struct asc_stuck *s)
 {
 	for (size_t i = 0; i < s->nthreads; i++) {
 		const struct asc_stuck_thread *th = &s->threads[i];
 
 		if (th->doing == ASC_DOING_RUN && th->in_malloc && (s->looks < 2 || th->same_call))
-			return s->verdict == ASC_STUCK_IDLE || s->verdict == ASC_STUCK_UNCLEAR;
+			return true;
 	}
 	return false;
+}
+
+bool asc_stuck_suspects_loop(const struct asc_stuck *s)
+{
+	return (s->verdict == ASC_STUCK_IDLE || s->verdict == ASC_STUCK_UNCLEAR) &&
+	       asc_stuck_may_loop(s);
 }
 
 /* One thread, but the arenas count more: the others stayed behind at a fork. */

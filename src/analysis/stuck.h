@@ -128,6 +128,8 @@ ASC_MUST struct asc_error *asc_stuck_make(const struct asc_look *look,
 					  struct asc_stuck **ret);
 /* A thread may be looping over corrupt lists: a walk of the heap (look->heap->walked) would tell. */
 bool asc_stuck_suspects_loop(const struct asc_stuck *s);
+/* Does anybody seem to run on the spot inside malloc? Then look->heap needs its lists. */
+bool asc_stuck_may_loop(const struct asc_stuck *s);
 void asc_stuck_free(struct asc_stuck *s);
 void asc_stuck_freep(struct asc_stuck **s);
 

@@ -9,6 +9,9 @@
 #include "analysis/reading.h"
 #include "commands/session.h"
 
+/* Whatever makes heaps[]. */
+enum { ASC_NEED_HEAPS = ASC_NEED_ARENAS | ASC_NEED_LISTS | ASC_NEED_WALK };
+
 /* Read from a copy-on-write child (fork.c of act). Sets s->data, residency, pause. */
 ASC_MUST struct asc_error *asc_capture_by_fork(struct asc_session *s, unsigned needs);
 /* Read while it runs, then stop it and read again what matters. Sets s->data, residency, pause and

@@ -19,15 +19,16 @@ struct asc_error *asc_look_take(struct asc_session *s, struct asc_out *o, unsign
 				pid_t only_tid, size_t depth, struct asc_look *ret,
 				struct asc_traces **ret_traces)
 {
+	const unsigned heaps = ASC_NEED_LISTS | ASC_NEED_ARENAS;
 	unsigned needs = ASC_NEED_TARGET | ASC_NEED_SYMBOLS | ASC_NEED_REGS | ASC_NEED_STACKS;
 	struct asc_error *err = asc_session_need(s, needs | extra);
 
-	if (err && (extra & ASC_NEED_LISTS) && is_about_heap(err)) {
+	if (err && (extra & heaps) && is_about_heap(err)) {
 		ASC_AUTO(asc_freep) char *why = asc_error_text(err);
 
 		asc_error_free(err);
 		asc_out_warn(o, "W-NO-HEAP", "no arenas: %s", why ? why : "no glibc heap");
-		err = asc_session_need(s, needs | (extra & ~(unsigned)ASC_NEED_LISTS));
+		err = asc_session_need(s, needs | (extra & ~heaps));
 	}
 	ASC_TRY(err);
 	*ret = (struct asc_look){
@@ -35,7 +36,7 @@ struct asc_error *asc_look_take(struct asc_session *s, struct asc_out *o, unsign
 		.m = s->modules,
 		.now = s->live != s->data ? s->live : NULL,
 		.frozen = s->frozen[0] ? s->frozen : NULL,
-		.heap = extra & ASC_NEED_LISTS ? asc_session_heap(s) : NULL,
+		.heap = extra & heaps ? asc_session_heap(s) : NULL,
 		.lib = s->nlibcs ? &s->libcs[0] : NULL,
 	};
 	ASC_TRY(asc_traces_read(s->data, s->modules, s->libcs, s->nlibcs, only_tid, depth,

@@ -131,6 +131,6 @@ const struct asc_cmd asc_cmd_params = {
 		"rule (no_dyn_threshold).\n"
 		"GLIBC_TUNABLES and MALLOC_ variables are read from the environment that the process "
 		"was started with.",
-	.needs = ASC_NEED_LISTS,
+	.needs = ASC_NEED_ARENAS,
 	.run = run,
 };

@@ -23,7 +23,7 @@
 /* What one stop reads; SYMBOLS and LIBC do not need it. */
 static const unsigned STOPPED_NEEDS = ASC_NEED_LISTS | ASC_NEED_WALK | ASC_NEED_RESIDENCY |
 				      ASC_NEED_LEDGER | ASC_NEED_REGS | ASC_NEED_STACKS |
-				      ASC_NEED_COUNTS;
+				      ASC_NEED_COUNTS | ASC_NEED_ARENAS;
 
 const struct asc_heap *asc_session_heap(const struct asc_session *s)
 {
@@ -272,6 +272,8 @@ static unsigned imply(unsigned needs)
 	if (needs & (ASC_NEED_WALK | ASC_NEED_COUNTS))
 		needs |= ASC_NEED_LISTS;
 	if (needs & ASC_NEED_LISTS)
+		needs |= ASC_NEED_ARENAS;
+	if (needs & ASC_NEED_ARENAS)
 		needs |= ASC_NEED_LIBC;
 	if (needs & (ASC_NEED_LIBC | ASC_NEED_STACKS))
 		needs |= ASC_NEED_SYMBOLS | ASC_NEED_REGS;
@@ -281,7 +283,7 @@ static unsigned imply(unsigned needs)
 struct asc_error *asc_session_need(struct asc_session *s, unsigned asked)
 {
 	unsigned needs = imply(asked);
-	bool heap = needs & (ASC_NEED_LIBC | ASC_NEED_LISTS | ASC_NEED_WALK);
+	bool heap = needs & (ASC_NEED_LIBC | ASC_NEED_HEAPS);
 
 	if (s->have & ASC_NEED_WALK) /* what a walk has given need not be read again */
 		needs &= ~(unsigned)ASC_NEED_COUNTS;

@@ -25,6 +25,7 @@ enum asc_needs {
 	ASC_NEED_LEDGER = 64,	/* ledger (implies LISTS and RESIDENCY; works without a glibc heap too) */
 	ASC_NEED_REGS = 128,	/* thread registers */
 	ASC_NEED_STACKS = 256,	/* stack memory of every thread is captured */
+	ASC_NEED_ARENAS = 1024, /* heaps[] with arenas and tcaches; no list of free chunks is read */
 	ASC_NEED_COUNTS = 512,	/* LISTS, and WALK where that fits into the pause budget */
 };
 

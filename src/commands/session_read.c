@@ -4,7 +4,9 @@
  * it, then everything that must be of one moment is read in one stop.
  */
 #include <limits.h>
+#include <malloc.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "base/cleanup.h"
@@ -20,13 +22,18 @@
 enum {
 	THREAD_US = 25,		/* of the pause */
 	BYTES_PER_MS = 5000000, /* ditto: 5 GB/s */
-	STACK_MAX = 8 << 20,	/* captured of one stack ... */
-	STACK_MIN = 128 << 10,	/* ... and what is tried where that is too much */
+	MANY_THREADS = 32,
+	FORESEEN_PAGES = 4096,
+	PAGES_A_THREAD = 16, /* control block, tcache, and what is in it */
+	WARM_BYTES = 10 << 20,
+	STACK_GUESS = 1 << 20,	     /* of what is copied for the stacks ... */
+	STACK_GUESS_EACH = 16 << 10, /* ... of each thread */
+	STACK_MAX = 8 << 20,	     /* captured of one stack ... */
+	STACK_MIN = 128 << 10,	     /* ... and what is tried where that is too much */
 };
 
 /* What is read with the residency at hand: it says what need not be read. */
-static const unsigned PAGES_NEEDS = ASC_NEED_RESIDENCY | ASC_NEED_LEDGER | ASC_NEED_LISTS |
-				    ASC_NEED_WALK;
+static const unsigned PAGES_NEEDS = ASC_NEED_RESIDENCY | ASC_NEED_LEDGER | ASC_NEED_HEAPS;
 
 /* ---- what to copy ---- */
 
@@ -84,7 +91,7 @@ struct asc_error *asc_session_plan(struct asc_session *s, struct asc_target *fro
 {
 	enum asc_depth depth = needs & ASC_NEED_WALK ? ASC_DEPTH_WALK : ASC_DEPTH_LISTS;
 
-	if (needs & (ASC_NEED_LISTS | ASC_NEED_WALK))
+	if (needs & ASC_NEED_HEAPS)
 		ASC_TRY(plan_heaps(s, from, res, depth, v));
 	return needs & ASC_NEED_STACKS ? plan_stacks(s, from, v) : NULL;
 }
@@ -125,24 +132,97 @@ static enum asc_capture_mode choose(struct asc_session *s, unsigned needs, uint6
 		       : ASC_CAP_COPY;
 }
 
+/* What there is before the stop, so that it is short. */
+struct before {
+	struct asc_foresight *foresight;
+	struct asc_capture_buf *stacks; /* warm memory */
+};
+
+static void free_before(struct before *b)
+{
+	asc_foresight_free(b->foresight);
+	asc_capture_buf_free(b->stacks);
+}
+
+/*
+ * With many threads a stop is spent on thousands of small reads all over the heap: which they will be
+ * is learnt beforehand.
+ */
+static void rehearse(struct asc_session *s, unsigned needs, const struct asc_residency *res)
+{
+	const struct asc_heap_opts ho = {
+		.depth = needs & (ASC_NEED_LISTS | ASC_NEED_WALK) ? ASC_DEPTH_LISTS
+								  : ASC_DEPTH_THREADS,
+		.max_findings = 1,
+		.rehearsal = true,
+	};
+	size_t n;
+
+	asc_target_threads(s->live, &n);
+	if (!asc_target_rehearse(s->live, FORESEEN_PAGES))
+		return;
+	for (size_t i = 0; i < s->nlibcs; i++) {
+		struct asc_heap *heap = NULL;
+
+		/* it runs, so that nothing has to add up */
+		asc_error_free(asc_heap_read(s->live, &s->libcs[i], res, &ho, &heap));
+		asc_heap_free(heap);
+	}
+	asc_target_rehearsed(s->live, n * PAGES_A_THREAD);
+}
+
+/*
+ * Memory that was never touched costs a page fault a page, in the stop as elsewhere. What is freed
+ * here stays with our malloc, and what the stop needs is taken from it.
+ */
+static void warm_up(void)
+{
+	void *p;
+
+	mallopt(M_MMAP_THRESHOLD, 2 * WARM_BYTES);
+	mallopt(M_TRIM_THRESHOLD, 4 * WARM_BYTES);
+	p = malloc(WARM_BYTES);
+	if (p)
+		memset(p, 1, WARM_BYTES);
+	__asm__ volatile("" : : "r"(p) : "memory");
+	free(p);
+}
+
+static void prepare_many(struct asc_session *s, unsigned needs, struct before *b)
+{
+	size_t n;
+
+	asc_target_threads(s->live, &n);
+	if (n < MANY_THREADS)
+		return;
+	if (needs & ASC_NEED_HEAPS)
+		rehearse(s, needs, b->foresight ? b->foresight->residency : NULL);
+	if (needs & ASC_NEED_STACKS)
+		asc_error_free(asc_capture_buf_new(STACK_GUESS + n * STACK_GUESS_EACH, &b->stacks));
+	warm_up();
+}
+
 /*
  * Before the stop: what will have to be read, judged by the running target, which may be wrong in
  * detail. Refuses what is far over the budget without ever stopping it.
  */
 static struct asc_error *prepare(struct asc_session *s, unsigned *needs, uint64_t *ret_bytes,
-				 struct asc_foresight **ret)
+				 struct before *b)
 {
+	const struct asc_residency *res;
 	uint64_t bytes = 0;
 
 	if (!s->opts.hold && !s->opts.no_stop && *needs & PAGES_NEEDS) {
 		/* a target that ends or changes meanwhile: the stop will tell */
-		asc_error_free(asc_foresight_new(s->live, *needs & ASC_NEED_LEDGER, ret));
+		asc_error_free(asc_foresight_new(s->live, *needs & ASC_NEED_LEDGER, &b->foresight));
 	}
+	res = b->foresight ? b->foresight->residency : NULL;
+	if (!s->opts.hold && !s->opts.no_stop)
+		prepare_many(s, *needs, b);
 	if (!(*needs & (ASC_NEED_WALK | ASC_NEED_COUNTS)) || s->opts.hold)
 		return check_pause(s, 0);
 	for (size_t i = 0; i < s->nlibcs; i++)
-		bytes +=
-			asc_heap_walk_bytes(s->live, &s->libcs[i], *ret ? (*ret)->residency : NULL);
+		bytes += asc_heap_walk_bytes(s->live, &s->libcs[i], res);
 	if (!(*needs & ASC_NEED_WALK)) {
 		if (!fits_pause(s, bytes))
 			return check_pause(s, 0);
@@ -185,7 +265,9 @@ struct asc_error *asc_session_read_heaps(struct asc_session *s, unsigned needs)
 {
 	const struct asc_source src = source_of(s);
 	struct asc_heap_opts ho = {
-		.depth = needs & ASC_NEED_WALK ? ASC_DEPTH_WALK : ASC_DEPTH_LISTS,
+		.depth = needs & ASC_NEED_WALK	  ? ASC_DEPTH_WALK
+			 : needs & ASC_NEED_LISTS ? ASC_DEPTH_LISTS
+						  : ASC_DEPTH_THREADS,
 		.max_memory = s->opts.max_memory,
 		.focus = s->focus,
 		.in_malloc = s->in_malloc || s->possibly_inconsistent ||
@@ -205,9 +287,8 @@ struct asc_error *asc_session_read_heaps(struct asc_session *s, unsigned needs)
 }
 
 /* Stacks are looked at when the target runs on, and with them the locks that threads wait for. */
-static struct asc_error *copy_stacks(struct asc_session *s)
+static struct asc_error *copy_stacks(struct asc_session *s, struct asc_capture_buf **buf)
 {
-	struct asc_capture_buf *buf = NULL;
 	asc_range_vec v = { 0 };
 	struct asc_error *err = plan_heaps(s, s->live, s->residency, ASC_DEPTH_HEADERS, &v);
 
@@ -217,7 +298,7 @@ static struct asc_error *copy_stacks(struct asc_session *s)
 		err = check_pause(s, asc_planned_bytes(s->residency, &v));
 	if (!err)
 		err = asc_capture_into(s->live, s->residency, v.data, v.len, s->opts.max_memory,
-				       &buf, &s->data);
+				       buf, &s->data);
 	asc_vec_free(&v);
 	if (!err)
 		s->captured_bytes = asc_capture_bytes(s->data);
@@ -228,21 +309,25 @@ static struct asc_error *copy_stacks(struct asc_session *s)
  * With the target stopped: everything that must be of this moment. The heap is read where it is: one
  * pass over it takes no longer than to copy it, and keeps a hundredth of it.
  */
-static struct asc_error *read_stopped(struct asc_session *s, unsigned needs,
-				      struct asc_foresight *before)
+static struct asc_error *read_stopped(struct asc_session *s, unsigned needs, struct before *before)
 {
+	struct asc_foresight *f = before ? before->foresight : NULL;
+
 	asc_target_keep_pages(s->live, true);
-	if (needs & PAGES_NEEDS && asc_foresight_holds(before, s->live)) {
-		s->residency = asc_take(before->residency);
-		s->kernel_rss = before->rss;
-		s->kernel_rss_known = before->rss_known;
+	if (needs & PAGES_NEEDS && asc_foresight_holds(f, s->live)) {
+		s->residency = asc_take(f->residency);
+		s->kernel_rss = f->rss;
+		s->kernel_rss_known = f->rss_known;
 	} else if (needs & PAGES_NEEDS) {
 		ASC_TRY(asc_residency_and_rss(s->live, needs & ASC_NEED_LEDGER, &s->residency,
 					      &s->kernel_rss, &s->kernel_rss_known));
 	}
-	if (needs & (ASC_NEED_LISTS | ASC_NEED_WALK))
+	asc_target_fetch(s->live, s->residency, NULL, 0);
+	if (needs & ASC_NEED_HEAPS)
 		ASC_TRY(asc_session_read_heaps(s, needs));
-	return needs & ASC_NEED_STACKS && !s->opts.hold ? copy_stacks(s) : NULL;
+	return needs & ASC_NEED_STACKS && !s->opts.hold
+		       ? copy_stacks(s, before ? &before->stacks : NULL)
+		       : NULL;
 }
 
 /*
@@ -283,16 +368,22 @@ static struct asc_error *use_copy(struct asc_session *s, unsigned needs)
 	asc_capture_set_backing(s->data, s->live);
 	if (s->modules)
 		asc_modules_retarget(s->modules, s->data);
-	if (needs & (ASC_NEED_LISTS | ASC_NEED_WALK) && !s->heaps)
+	if (needs & ASC_NEED_HEAPS && !s->heaps)
 		return asc_session_read_heaps(s, needs);
 	return NULL;
 }
 
-/* Both engines walk while the target runs, so the counts of live chunks cost it nothing. */
+/* Both engines read while the target runs, so that neither lists nor live chunks cost it anything. */
+static unsigned all_of(unsigned needs)
+{
+	if (needs & ASC_NEED_ARENAS)
+		needs |= ASC_NEED_LISTS;
+	return needs & ASC_NEED_COUNTS ? needs | ASC_NEED_WALK : needs;
+}
+
 static struct asc_error *read_fork(struct asc_session *s, unsigned *want)
 {
-	if (*want & ASC_NEED_COUNTS)
-		*want |= ASC_NEED_WALK;
+	*want = all_of(*want);
 	s->taken_at = time(NULL);
 	ASC_TRY(asc_capture_by_fork(s, *want));
 	say_pause(s);
@@ -301,8 +392,7 @@ static struct asc_error *read_fork(struct asc_session *s, unsigned *want)
 
 static struct asc_error *read_optimistic(struct asc_session *s, unsigned *want)
 {
-	if (*want & ASC_NEED_COUNTS)
-		*want |= ASC_NEED_WALK;
+	*want = all_of(*want);
 	ASC_TRY(check_pause(s, 0));
 	ASC_TRY(asc_capture_optimistic_run(s, *want));
 	say_pause(s);
@@ -312,7 +402,7 @@ static struct asc_error *read_optimistic(struct asc_session *s, unsigned *want)
 static struct asc_error *read_stop(struct asc_session *s, unsigned *want)
 {
 	uint64_t bytes = 0;
-	ASC_AUTO(asc_foresight_freep) struct asc_foresight *before = NULL;
+	ASC_AUTO(free_before) struct before before = { 0 };
 	struct asc_error *err = prepare(s, want, &bytes, &before);
 	const unsigned needs = *want;
 
@@ -332,7 +422,7 @@ static struct asc_error *read_stop(struct asc_session *s, unsigned *want)
 		err = asc_session_stop_quiet(s);
 	s->taken_at = time(NULL);
 	if (!err)
-		err = s->opts.no_stop ? read_running(s, needs) : read_stopped(s, needs, before);
+		err = s->opts.no_stop ? read_running(s, needs) : read_stopped(s, needs, &before);
 	asc_target_keep_pages(s->live, false);
 	if (s->opts.hold && !err) {
 		asc_session_note(s, "held: the target stays stopped");
@@ -367,7 +457,7 @@ static struct asc_error *read_core(struct asc_session *s, unsigned *want)
 		*want = needs |= ASC_NEED_WALK;
 	if (needs & (ASC_NEED_RESIDENCY | ASC_NEED_LEDGER))
 		ASC_TRY(asc_residency_read(s->data, &s->residency));
-	if (needs & (ASC_NEED_LISTS | ASC_NEED_WALK))
+	if (needs & ASC_NEED_HEAPS)
 		return asc_session_read_heaps(s, needs);
 	return NULL;
 }

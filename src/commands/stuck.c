@@ -53,11 +53,17 @@ static void settle(const struct asc_session *s)
 	}
 }
 
+/* A stop is shorter without the lists, and they matter only if a thread seems to walk them. */
+static unsigned first_need(const struct asc_session *s)
+{
+	return s->live && !s->opts.hold ? ASC_NEED_ARENAS : ASC_NEED_LISTS;
+}
+
 static struct asc_error *look_twice(struct asc_session *s, struct asc_out *o, struct asc_look *look,
 				    struct asc_traces **traces, struct cpu *before,
 				    struct cpu *after, struct asc_look_memo **memo)
 {
-	unsigned extra = ASC_NEED_LISTS;
+	unsigned extra = first_need(s);
 
 	ASC_TRY(asc_look_take(s, o, extra, 0, 0, look, traces));
 	if (!s->live || s->opts.hold || !asc_target_alive(s->live))
@@ -81,16 +87,15 @@ static struct asc_error *look_twice(struct asc_session *s, struct asc_out *o, st
 	return NULL;
 }
 
-/* Somebody runs inside malloc: are the lists in order? The walk may not fit the pause: then not. */
-static struct asc_error *look_deeper(struct asc_session *s, struct asc_out *o,
+/* Somebody runs inside malloc: are the lists in order? A walk may not fit the pause: then not. */
+static struct asc_error *look_deeper(struct asc_session *s, struct asc_out *o, unsigned extra,
 				     struct asc_look *look, struct asc_traces **traces,
 				     const struct asc_look_memo *memo, struct asc_stuck **st)
 {
 	struct asc_look now = { 0 };
 	struct asc_traces *fresh = NULL;
 	struct asc_stuck *again = NULL;
-	struct asc_error *err =
-		asc_look_take(s, o, ASC_NEED_LISTS | ASC_NEED_WALK, 0, 0, &now, &fresh);
+	struct asc_error *err = asc_look_take(s, o, extra, 0, 0, &now, &fresh);
 
 	if (err && err->code == ASC_EAGAIN && s->live && asc_target_alive(s->live)) {
 		asc_out_warn(o, "W-NO-CHECK",
@@ -318,8 +323,10 @@ static struct asc_error *run(struct asc_session *s, const struct asc_args *a, st
 	err = look_twice(s, o, &look, &traces, &before, &after, &memo);
 	if (!err)
 		err = asc_stuck_make(&look, memo, &st);
+	if (!err && look.heap && first_need(s) != ASC_NEED_LISTS && asc_stuck_may_loop(st))
+		err = look_deeper(s, o, ASC_NEED_LISTS, &look, &traces, memo, &st);
 	if (!err && look.heap && asc_stuck_suspects_loop(st))
-		err = look_deeper(s, o, &look, &traces, memo, &st);
+		err = look_deeper(s, o, ASC_NEED_LISTS | ASC_NEED_WALK, &look, &traces, memo, &st);
 	free(before.v);
 	free(after.v);
 	ASC_TRY(err);

@@ -202,20 +202,33 @@ static bool wanted(const struct asc_model *m, size_t arena)
 	return r && r->arena == arena;
 }
 
+/* The lists of a large arena will be swept, or followed over more pages than are worth foreseeing. */
+static bool worth_rehearsing(const struct asc_model *m, size_t arena)
+{
+	enum { LARGE = 4 << 20 };
+
+	return !m->work[arena].pieces && asc_arena_walk_bytes(m, arena) <= LARGE;
+}
+
 static struct asc_error *read_all(struct asc_model *m)
 {
 	ASC_TRY(asc_model_open(m));
 	ASC_TRY(asc_heap_threads(m));
 	asc_nodes_deinit(&m->nodes);
-	ASC_TRY(asc_prefetch_fastbins(m));
+	if (m->opts->depth != ASC_DEPTH_THREADS)
+		ASC_TRY(asc_prefetch_fastbins(m));
 	for (size_t i = 0; i < m->h->narenas; i++) {
-		if (!wanted(m, i))
+		/* where the main arena's pieces are is told by its lists */
+		if (m->opts->depth == ASC_DEPTH_THREADS && !m->work[i].pieces)
+			continue;
+		if (!wanted(m, i) || (m->opts->rehearsal && !worth_rehearsing(m, i)))
 			continue;
 		ASC_TRY(read_arena(m, i));
 		if (m->opts->depth == ASC_DEPTH_LISTS)
 			ASC_TRY(asc_model_progress(m, 0));
 	}
-	ASC_TRY(asc_mmapped_read(m));
+	if (m->opts->depth != ASC_DEPTH_THREADS)
+		ASC_TRY(asc_mmapped_read(m));
 	m->h->walked = m->opts->depth == ASC_DEPTH_WALK;
 	asc_findings_finish(m);
 	return NULL;

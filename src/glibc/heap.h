@@ -8,6 +8,7 @@
 
 enum asc_depth {
 	ASC_DEPTH_HEADERS, /* arena and heap headers alone: for asc_heap_plan() */
+	ASC_DEPTH_THREADS, /* also the threads' tcaches, but no other list */
 	ASC_DEPTH_LISTS, /* arena headers, heaps, every free list, tcaches, mmapped chunks */
 	ASC_DEPTH_WALK,	 /* also every chunk, and every invariant */
 };
@@ -18,6 +19,7 @@ struct asc_heap_opts {
 	size_t max_findings;   /* 0: 1000 */
 	asc_addr focus; /* not 0: only the arena that holds this address is read beyond its header */
 	bool in_malloc;	       /* a thread that takes no lock is inside malloc: no arena may add up */
+	bool rehearsal; /* only to learn which pages are read: no sweeps, nothing is kept */
 	bool unproven;	       /* read while it ran: what contradicts itself there need not be damage */
 	/* may be NULL; called now and then; false ends the build with ASC_EINTR */
 	bool (*progress)(void *arg, uint64_t done, uint64_t total);

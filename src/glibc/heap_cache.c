@@ -24,12 +24,18 @@ void asc_cache_deinit(struct asc_cache *c)
 	*c = (struct asc_cache){ 0 };
 }
 
+static size_t slot_of(asc_addr page)
+{
+	uint64_t nr = page / ASC_CACHE_PAGE;
+
+	return (size_t)((nr ^ nr >> 11 ^ nr >> 22) % ASC_CACHE_SLOTS);
+}
+
 /* The page at @p page and how much of it is readable. */
 static const uint8_t *cached(struct asc_model *m, asc_addr page, size_t *ret_valid)
 {
 	struct asc_cache *c = &m->cache;
-	uint64_t nr = page / ASC_CACHE_PAGE;
-	size_t slot = (size_t)((nr ^ nr >> 11 ^ nr >> 22) % ASC_CACHE_SLOTS);
+	size_t slot = slot_of(page);
 	uint8_t *bytes = c->pages + slot * ASC_CACHE_PAGE;
 
 	if (c->tags[slot] != (page | 1)) {
@@ -86,8 +92,17 @@ bool asc_model_uint(struct asc_model *m, asc_addr addr, size_t size, uint64_t *r
 
 bool asc_model_word(struct asc_model *m, asc_addr addr, uint64_t *ret)
 {
+	const struct asc_cache *c = &m->cache;
+	size_t off = (size_t)(addr % ASC_CACHE_PAGE), slot = slot_of(addr - off);
 	uint8_t b[8];
 
+	/* nearly all of them are on a page that is here */
+	if (m->native && c->tags[slot] == ((addr - off) | 1) && off + 8 <= c->valid[slot] &&
+	    !(c->misses_max && c->misses > c->misses_max)) {
+		m->cache.reads++;
+		*ret = asc_load_u64(c->pages + slot * ASC_CACHE_PAGE + off);
+		return true;
+	}
 	if (!asc_model_get(m, addr, b, m->l->word))
 		return false;
 	*ret = asc_word_at(m->t, b);

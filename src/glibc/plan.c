@@ -212,11 +212,16 @@ static struct asc_error *make(struct plan *p)
 {
 	struct asc_model *m = p->m;
 
+	bool headers = m->opts->depth == ASC_DEPTH_HEADERS;
+
 	ASC_TRY(asc_model_open(m));
-	ASC_TRY(asc_heap_threads(m));
+	if (!headers)
+		ASC_TRY(asc_heap_threads(m));
 	ASC_TRY(add_libc(p));
 	ASC_TRY(add_threads(p));
 	ASC_TRY(add_arenas(p));
+	if (headers)
+		return NULL;
 	ASC_TRY(asc_mmapped_read(m));
 	for (size_t i = 0; i < m->h->nmmapped; i++)
 		ASC_TRY(add(p, m->h->mmapped[i].start, m->h->page_size));

@@ -10,6 +10,7 @@
 #include "base/cleanup.h"
 #include "base/num.h"
 #include "glibc/model.h"
+#include "target/readers.h"
 
 enum { NODES_MAX = 1 << 18, FEW = 16 };
 
@@ -98,8 +99,9 @@ static struct asc_error *follow(struct asc_model *m, link_vec *v)
 {
 	ASC_AUTO(asc_freep) struct asc_iov *iov = calloc(v->len + 1, sizeof(*iov));
 	ASC_AUTO(asc_freep) uint8_t *bytes = malloc((v->len + 1) * sizeof(m->nodes.slots->bytes));
+	ASC_AUTO(asc_freep) asc_addr *pages = calloc(v->len + 1, sizeof(*pages));
 
-	if (!iov || !bytes)
+	if (!iov || !bytes || !pages)
 		return asc_err(ASC_ENOMEM, "%zu lists", v->len);
 	/* of the last few lists one read at a time is as good */
 	while (v->len >= FEW && m->nodes.len < NODES_MAX) {
@@ -107,6 +109,10 @@ static struct asc_error *follow(struct asc_model *m, link_vec *v)
 			iov[i] = (struct asc_iov){ .addr = v->data[i].chunk,
 						   .buf = bytes + i * 4u * m->l->word,
 						   .len = 4u * m->l->word };
+		/* where pages are kept, several nodes are on each */
+		for (size_t i = 0; i < v->len; i++)
+			pages[i] = v->data[i].chunk;
+		asc_target_fetch(m->t, m->res, pages, v->len);
 		ASC_TRY(asc_read_bulk(m->t, iov, v->len));
 		ASC_TRY(take(m, v, iov));
 		ASC_TRY(asc_model_progress(m, 0));

@@ -12,6 +12,7 @@
 #include "glibc/model.h"
 #include "glibc/scan.h"
 #include "symbols/tls.h"
+#include "target/readers.h"
 
 enum { COUNT_MAX = 65535 };
 
@@ -295,6 +296,28 @@ static struct asc_error *link_arenas(struct asc_model *m)
 	return NULL;
 }
 
+/* What is read of every thread's control block, in one request instead of one each. */
+static struct asc_error *fetch_blocks(struct asc_model *m, const struct asc_thread *threads,
+				      size_t n)
+{
+	ASC_AUTO(asc_freep) asc_addr *v = calloc(3 * n + 1, sizeof(*v));
+	size_t kept = 0;
+
+	if (!v)
+		return asc_err(ASC_ENOMEM, "%zu threads", n);
+	for (size_t i = 0; i < n; i++) {
+		if (!threads[i].regs.tp_valid || !threads[i].regs.tp)
+			continue;
+		v[kept++] = threads[i].regs.tp;
+		v[kept] = asc_thread_slot(m->t, m->lib, &threads[i], m->lib->thread_arena_off);
+		kept += v[kept] != 0;
+		v[kept] = asc_thread_slot(m->t, m->lib, &threads[i], m->lib->tcache_off);
+		kept += v[kept] != 0;
+	}
+	asc_target_fetch(m->t, m->res, v, kept);
+	return NULL;
+}
+
 static struct asc_error *prefetch(struct asc_model *m, const struct asc_thread *threads, size_t n)
 {
 	ASC_AUTO(asc_freep) asc_addr *v = calloc(n + 1, sizeof(*v));
@@ -308,6 +331,7 @@ static struct asc_error *prefetch(struct asc_model *m, const struct asc_thread *
 		if (slot && asc_model_word(m, slot, &v[kept]) && v[kept])
 			kept++;
 	}
+	asc_target_fetch(m->t, m->res, v, kept);
 	return asc_prefetch_tcaches(m, v, kept);
 }
 
@@ -369,6 +393,7 @@ struct asc_error *asc_heap_threads(struct asc_model *m)
 	foreign = calloc(n + 1, sizeof(*foreign));
 	if (!foreign)
 		return asc_err(ASC_ENOMEM, "%zu threads", n);
+	ASC_TRY(fetch_blocks(m, threads, n));
 	ASC_TRY(find_foreign(m->t, threads, n, foreign));
 	m->h->threads = calloc(n ? n : 1, sizeof(*m->h->threads));
 	if (!m->h->threads)

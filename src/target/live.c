@@ -23,6 +23,7 @@
 #include "target/diagnose.h"
 #include "target/live_threads.h"
 #include "target/pagemap.h"
+#include "target/pagestore.h"
 #include "target/proc.h"
 #include "target/readcache.h"
 #include "target/readers.h"
@@ -46,6 +47,8 @@ struct live {
 	struct asc_cpu_time *cpu; /* no_stop: of the moment before the threads were read */
 	size_t ncpu;
 	struct asc_read_cache *cache; /* while a reader of the stopped target wants it */
+	struct asc_page_store *store; /* foreseen in a rehearsal, read in the stop */
+	bool noting;
 	struct asc_text text; /* reused, so that it is warm while the target is stopped */
 };
 
@@ -132,6 +135,10 @@ static size_t live_read(struct asc_target *t, asc_addr addr, void *buf, size_t l
 {
 	struct live *l = live_of(t);
 
+	if (l->noting && !asc_page_store_note(l->store, addr, len))
+		return 0;
+	if (l->store && l->stopper && asc_page_store_get(l->store, addr, buf, len))
+		return len;
 	if (l->cache && asc_read_cache_wants(addr, len))
 		return asc_read_cache_get(l->cache, addr, buf, len, read_now, l);
 	return read_now(l, addr, buf, len);
@@ -145,9 +152,52 @@ void asc_target_keep_pages(struct asc_target *t, bool on)
 		return;
 	asc_read_cache_free(l->cache);
 	l->cache = NULL;
+	if (!on) /* whoever goes on may change it */
+		asc_page_store_drop(l->store);
 	/* without memory for it, every read goes to the target */
 	if (on && l->stopper)
 		asc_error_free(asc_read_cache_new(&l->cache));
+}
+
+bool asc_target_rehearse(struct asc_target *t, size_t max)
+{
+	struct live *l = live_of(t);
+	struct asc_error *err;
+
+	if (t->ops->kind != ASC_LIVE || l->stopper || l->no_stop)
+		return false;
+	asc_page_store_free(asc_take(l->store));
+	err = asc_page_store_new(max, &l->store);
+	l->noting = !err;
+	asc_error_free(err);
+	return l->noting;
+}
+
+void asc_target_rehearsed(struct asc_target *t, size_t spare)
+{
+	struct live *l = live_of(t);
+
+	if (t->ops->kind != ASC_LIVE || !l->noting)
+		return;
+	l->noting = false;
+	/* without memory for it, each page is read when it is wanted */
+	struct asc_error *err = asc_page_store_warm(l->store, spare);
+	if (err)
+		asc_page_store_free(asc_take(l->store));
+	asc_error_free(err);
+}
+
+void asc_target_fetch(struct asc_target *t, const struct asc_residency *res, const asc_addr *more,
+		      size_t n)
+{
+	struct live *l = live_of(t);
+
+	if (t->ops->kind != ASC_LIVE || !l->store || !l->stopper)
+		return;
+	for (size_t i = 0; i < n && asc_page_store_note(l->store, more[i], 1); i++)
+		;
+	/* what cannot be read now cannot be read when it is wanted either, and is told then */
+	asc_error_free(asc_page_store_load(l->store, res, t));
 }
 
 /* Hand out @p bytes to iov[0..n). @return how many pieces were filled */
@@ -169,10 +219,20 @@ static struct asc_error *live_read_bulk(struct asc_target *t, struct asc_iov *io
 	struct live *l = live_of(t);
 	struct iovec local[IOV_BATCH], remote[IOV_BATCH];
 
+	for (size_t i = 0; i < n && l->noting; i++) {
+		if (!asc_page_store_note(l->store, iov[i].addr, iov[i].len))
+			n = i;
+	}
 	for (size_t at = 0; at < n;) {
 		size_t k = 0, bytes = 0, filled;
 		ssize_t r;
 
+		if (l->store && l->stopper &&
+		    asc_page_store_get(l->store, iov[at].addr, iov[at].buf, iov[at].len)) {
+			iov[at].got = iov[at].len;
+			at++;
+			continue;
+		}
 		if (l->by_mem || iov[at].len > BATCH_BYTES) {
 			iov[at].got = live_read(t, iov[at].addr, iov[at].buf, iov[at].len);
 			at++;
@@ -449,7 +509,8 @@ size_t asc_live_mark_runners(struct asc_target *live, struct asc_target *data)
 		struct asc_thread *th = &data->threads[i];
 		uint64_t a, b;
 
-		th->ran_meanwhile = th->ran_meanwhile || !asc_cpu_time_of(l->cpu, l->ncpu, th->tid, &a) ||
+		th->ran_meanwhile = th->ran_meanwhile ||
+				    !asc_cpu_time_of(l->cpu, l->ncpu, th->tid, &a) ||
 				    !asc_cpu_time_of(now, n, th->tid, &b) || a != b;
 		ran += th->ran_meanwhile;
 	}
@@ -478,6 +539,7 @@ static void live_close(struct asc_target *t)
 			close(fds[i]);
 	}
 	asc_pagemap_close(l->pagemap);
+	asc_page_store_free(l->store);
 	free(l->auxv_raw);
 	free(l->cpu);
 	asc_text_free(&l->text);
