@@ -33,6 +33,10 @@ ASC_MUST struct asc_error *asc_session_plan(struct asc_session *s, struct asc_ta
 					    asc_range_vec *v);
 ASC_MUST struct asc_error *asc_session_stop_quiet(struct asc_session *s);
 ASC_MUST struct asc_error *asc_session_read_heaps(struct asc_session *s, unsigned needs);
+struct asc_foresight;
+/* Sets residency, and Rss where @p needs has the ledger. @p before: of before the stop, or NULL */
+ASC_MUST struct asc_error *asc_session_residency(struct asc_session *s, unsigned needs,
+						 struct asc_foresight *before);
 void asc_session_read_rss(struct asc_session *s);
 
 #endif

@@ -91,8 +91,10 @@ struct asc_error *asc_session_plan(struct asc_session *s, struct asc_target *fro
 {
 	enum asc_depth depth = needs & ASC_NEED_WALK ? ASC_DEPTH_WALK : ASC_DEPTH_LISTS;
 
-	if (needs & ASC_NEED_HEAPS)
+	if (needs & (ASC_NEED_LISTS | ASC_NEED_WALK))
 		ASC_TRY(plan_heaps(s, from, res, depth, v));
+	else if (needs & ASC_NEED_ARENAS)
+		ASC_TRY(plan_heaps(s, from, res, ASC_DEPTH_HEADERS, v));
 	return needs & ASC_NEED_STACKS ? plan_stacks(s, from, v) : NULL;
 }
 
@@ -305,23 +307,29 @@ static struct asc_error *copy_stacks(struct asc_session *s, struct asc_capture_b
 	return err;
 }
 
+/* Of this moment: as it was foreseen if that still holds, else read now. */
+struct asc_error *asc_session_residency(struct asc_session *s, unsigned needs,
+					struct asc_foresight *before)
+{
+	if (asc_foresight_holds(before, s->live)) {
+		s->residency = asc_take(before->residency);
+		s->kernel_rss = before->rss;
+		s->kernel_rss_known = before->rss_known;
+		return NULL;
+	}
+	return asc_residency_and_rss(s->live, needs & ASC_NEED_LEDGER, &s->residency,
+				     &s->kernel_rss, &s->kernel_rss_known);
+}
+
 /*
  * With the target stopped: everything that must be of this moment. The heap is read where it is: one
  * pass over it takes no longer than to copy it, and keeps a hundredth of it.
  */
 static struct asc_error *read_stopped(struct asc_session *s, unsigned needs, struct before *before)
 {
-	struct asc_foresight *f = before ? before->foresight : NULL;
-
 	asc_target_keep_pages(s->live, true);
-	if (needs & PAGES_NEEDS && asc_foresight_holds(f, s->live)) {
-		s->residency = asc_take(f->residency);
-		s->kernel_rss = f->rss;
-		s->kernel_rss_known = f->rss_known;
-	} else if (needs & PAGES_NEEDS) {
-		ASC_TRY(asc_residency_and_rss(s->live, needs & ASC_NEED_LEDGER, &s->residency,
-					      &s->kernel_rss, &s->kernel_rss_known));
-	}
+	if (needs & PAGES_NEEDS)
+		ASC_TRY(asc_session_residency(s, needs, before ? before->foresight : NULL));
 	asc_target_fetch(s->live, s->residency, NULL, 0);
 	if (needs & ASC_NEED_HEAPS)
 		ASC_TRY(asc_session_read_heaps(s, needs));

@@ -8,13 +8,15 @@
 #include "base/cleanup.h"
 #include "base/num.h"
 #include "target/capture.h"
+#include "target/pagemap.h"
 #include "target/target.h"
 
-enum { REQUEST_BYTES = 1 << 30 };
+enum { REQUEST_BYTES = 1 << 30, PIECES = 1024, SMALL_BYTES = 64 << 10 };
 
 struct snapshot {
 	struct asc_target t;
 	pid_t child;
+	struct asc_pagemap *pagemap;
 };
 
 static size_t snapshot_read(struct asc_target *t, asc_addr addr, void *buf, size_t len)
@@ -37,10 +39,33 @@ static size_t snapshot_read(struct asc_target *t, asc_addr addr, void *buf, size
 	return done;
 }
 
+/* Many small pieces in one request; what it leaves out is asked for alone. */
 static struct asc_error *snapshot_read_bulk(struct asc_target *t, struct asc_iov *iov, size_t n)
 {
-	for (size_t i = 0; i < n; i++)
-		iov[i].got = snapshot_read(t, iov[i].addr, iov[i].buf, iov[i].len);
+	const struct snapshot *s = (const struct snapshot *)t;
+	struct iovec local[PIECES], remote[PIECES];
+
+	for (size_t at = 0; at < n;) {
+		size_t k = 0, filled = 0, bytes;
+		ssize_t got;
+
+		for (; k < PIECES && at + k < n && iov[at + k].len <= SMALL_BYTES; k++) {
+			local[k] = (struct iovec){ iov[at + k].buf, iov[at + k].len };
+			remote[k] = (struct iovec){ (void *)(uintptr_t)iov[at + k].addr,
+						    iov[at + k].len };
+		}
+		got = k ? process_vm_readv(s->child, local, k, remote, k, 0) : 0;
+		bytes = got > 0 ? (size_t)got : 0;
+		for (; filled < k && bytes >= iov[at + filled].len; filled++) {
+			iov[at + filled].got = iov[at + filled].len;
+			bytes -= iov[at + filled].len;
+		}
+		at += filled;
+		if (k && filled == k)
+			continue;
+		iov[at].got = snapshot_read(t, iov[at].addr, iov[at].buf, iov[at].len);
+		at++;
+	}
 	return NULL;
 }
 
@@ -56,9 +81,14 @@ static bool snapshot_alive(struct asc_target *t)
 	return false;
 }
 
+static struct asc_error *snapshot_residency(struct asc_target *t, struct asc_residency **ret)
+{
+	return asc_pagemap_residency(((struct snapshot *)t)->pagemap, &t->maps, ret);
+}
+
 static void snapshot_close(struct asc_target *t)
 {
-	(void)t;
+	asc_pagemap_close(((struct snapshot *)t)->pagemap);
 }
 
 static const struct asc_target_ops ops = {
@@ -67,6 +97,7 @@ static const struct asc_target_ops ops = {
 	.read = snapshot_read,
 	.read_bulk = snapshot_read_bulk,
 	.alive = snapshot_alive,
+	.residency = snapshot_residency,
 	.close = snapshot_close,
 };
 
@@ -80,6 +111,7 @@ struct asc_error *asc_snapshot_open(const struct asc_target *live, pid_t child,
 	t->ops = &ops;
 	((struct snapshot *)t)->child = child;
 	ASC_TRY(asc_capture_head(live, t));
+	ASC_TRY(asc_pagemap_open(child, child, &((struct snapshot *)t)->pagemap));
 	*ret = asc_take(t);
 	return NULL;
 }

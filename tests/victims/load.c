@@ -6,7 +6,7 @@
  *
  * load [mb=N] [threads=N] [rest=US] [size=BYTES] [threads that only sleep: idle=N]
  * Prints "ready PID". Commands: "gap" (since the last one), "fork" (largest gap while the process
- * itself forks once), "count", "stop" and "go" (the load), "quit" (verifies: "ok ..." or "WRONG
+ * itself forks once, and how long the call took), "count", "stop" and "go" (the load), "quit" (verifies: "ok ..." or "WRONG
  * ...").
  */
 #include <errno.h>
@@ -185,15 +185,18 @@ static void start(pthread_t *t, void *(*fn)(void *), void *arg, size_t stack)
 
 static void bare_fork(void)
 {
+	uint64_t began;
 	pid_t pid;
 
 	gap_ns = 0;
+	began = now_ns();
 	pid = fork();
 	if (!pid)
 		_exit(0);
+	began = now_ns() - began;
 	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
 		;
-	printf("fork %.3f\n", (double)gap_ns / 1e6);
+	printf("fork %.3f call %.3f\n", (double)gap_ns / 1e6, (double)began / 1e6);
 }
 
 static void command(const char *line)
