@@ -101,6 +101,7 @@ struct asc_region {
 	/** Only after a walk (heap->walked). One word a chunk: size | state. */
 	uint64_t *chunks;
 	size_t nchunks;
+	bool chunks_on_disk; /**< mapped from a file: read it in order (asc_chunk_next() does) */
 	struct asc_span *spans;
 	size_t nspans;
 	asc_addr *index; /**< address of every 4096th chunk */
@@ -140,6 +141,7 @@ struct asc_arena {
 	size_t nregions;
 	struct asc_extent *extents; /**< of all its regions, by address */
 	size_t nextents;
+	bool extents_on_disk; /**< mapped from a file */
 	/** Chunks by state; in_use only after a walk. tcache: chunks of this arena's regions. */
 	uint64_t counts[ASC_NSTATES], bytes[ASC_NSTATES];
 	bool in_use_known;

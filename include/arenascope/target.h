@@ -195,6 +195,12 @@ ASC_API bool asc_target_alive(struct asc_target *t);
 struct asc_core_opts {
 	const char *exe;  /**< executable, or NULL: found by NT_FILE */
 	const char *root; /**< prefix for mapped files, or NULL */
+	/**
+	 * Called now and then while it is unpacked and while its pages are looked at; false ends that
+	 * with ASC_EINTR. @p total 0: not known. Or NULL.
+	 */
+	bool (*progress)(void *arg, uint64_t done, uint64_t total);
+	void *progress_arg;
 };
 
 /** What was promised and what is there. */

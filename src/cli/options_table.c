@@ -92,7 +92,8 @@ const struct asc_main_opt asc_main_opts[] = {
 	{ .name = "max-memory",
 	  .key = KEY_MAX_MEMORY,
 	  .arg = "BYTES",
-	  .doc = "memory that arenascope may take (1/8 of the machine's)",
+	  .doc = "memory that tables and copies may take (1/8 of the machine's); tables beyond "
+		 "it go to a file in $TMPDIR or /var/tmp",
 	  .group = ASC_GROUP_SAFETY },
 	{ .name = "script",
 	  .key = 'x',

@@ -39,7 +39,10 @@ struct asc_error *asc_session_open(const struct asc_session_opts *opts, struct a
 		return asc_err(ASC_ENOMEM, "opening a session");
 	s->opts = *opts;
 	if (opts->core) {
-		struct asc_core_opts co = { .exe = opts->exe, .root = opts->symbols.root };
+		struct asc_core_opts co = { .exe = opts->exe,
+					    .root = opts->symbols.root,
+					    .progress = asc_session_progress,
+					    .progress_arg = s };
 		err = asc_core_open(opts->core, &co, &s->data);
 	} else {
 		struct asc_live_opts lo = { .no_stop = opts->no_stop };
@@ -79,6 +82,8 @@ void asc_session_forget(struct asc_session *s)
 	s->busy = s->in_malloc = false;
 	s->busy_retries = 0;
 	s->captured_bytes = 0;
+	if (s->spill_fd > 0 && ftruncate(s->spill_fd, 0))
+		s->spill_fd = (close(s->spill_fd), 0); /* what was in it goes with it */
 	s->provenance = (struct asc_provenance){ 0 };
 	asc_error_free(s->other_libcs);
 	s->other_libcs = NULL;
@@ -123,6 +128,8 @@ void asc_session_close(struct asc_session *s)
 	if (s->data != s->live)
 		asc_target_close(s->data);
 	asc_target_close(s->live);
+	if (s->spill_fd > 0)
+		close(s->spill_fd);
 	free(s);
 }
 
@@ -215,8 +222,8 @@ static struct asc_error *copy_error(const struct asc_error *e)
 {
 	ASC_AUTO(asc_freep) char *text = asc_error_text(e);
 	const char *id = asc_error_id(e), *why = asc_error_why(e), *hint = asc_error_hint(e);
-	struct asc_error *err = asc_err_id(asc_err(e->code, "%s", text ? text : "no glibc heap"),
-					   id);
+	struct asc_error *err =
+		asc_err_id(asc_err(e->code, "%s", text ? text : "no glibc heap"), id);
 
 	if (why)
 		asc_err_why(err, "%s", why);
@@ -229,8 +236,8 @@ static struct asc_error *copy_error(const struct asc_error *e)
 static struct asc_error *foreign_allocator(struct asc_session *s)
 {
 	const struct asc_ledger *l = s->ledger;
-	ASC_AUTO(asc_freep) char *path = s->allocator_module ? asc_escape(s->allocator_module)
-							      : NULL;
+	ASC_AUTO(asc_freep)
+	char *path = s->allocator_module ? asc_escape(s->allocator_module) : NULL;
 
 	struct asc_error *err = asc_err_id(
 		asc_err(ASC_EUNSUPPORTED, "this program's malloc is %s, not glibc's", s->allocator),

@@ -86,6 +86,7 @@ struct asc_session {
 	struct asc_error *no_heap;  /* why there is no glibc heap, or NULL */
 	struct asc_error *other_libcs; /* why a further libc could not be read, or NULL */
 	uint64_t captured_bytes;
+	int spill_fd;		    /* for tables beyond --max-memory, opened before a stop; 0: none */
 	asc_addr focus;		    /* of asc_session_need_at() while it reads */
 	char frozen[512];	    /* the file that thaws the live target, or "" */
 	unsigned said;		    /* warnings that text shows once a session (head.c) */

@@ -12,6 +12,7 @@
 #include "base/cleanup.h"
 #include "base/num.h"
 #include "commands/capture.h"
+#include "glibc/spill.h"
 #include "render/render.h"
 #include "target/capture.h"
 #include "target/diagnose.h"
@@ -230,6 +231,9 @@ static struct asc_error *prepare(struct asc_session *s, unsigned *needs, uint64_
 			return check_pause(s, 0);
 		*needs |= ASC_NEED_WALK;
 	}
+	/* nothing is opened in the stop; a chunk has 32 bytes at the least, and 8 in a table */
+	if (s->opts.max_memory && bytes / 4 > s->opts.max_memory && s->spill_fd <= 0)
+		s->spill_fd = asc_spill_open();
 	*ret_bytes = bytes;
 	return choose(s, *needs, bytes) == ASC_CAP_OPTIMISTIC ? NULL : check_pause(s, bytes);
 }
@@ -271,6 +275,7 @@ struct asc_error *asc_session_read_heaps(struct asc_session *s, unsigned needs)
 			 : needs & ASC_NEED_LISTS ? ASC_DEPTH_LISTS
 						  : ASC_DEPTH_THREADS,
 		.max_memory = s->opts.max_memory,
+		.spill_fd = s->spill_fd,
 		.focus = s->focus,
 		.in_malloc = s->in_malloc || s->possibly_inconsistent ||
 			     s->provenance.unverified_bytes,

@@ -42,7 +42,7 @@ struct asc_error *asc_region_add(struct asc_model *m, size_t arena, struct asc_r
 		return asc_err(ASC_ENOMEM, "%zu regions", a->nregions + 1);
 	v[a->nregions++] = r;
 	a->regions = v;
-	return asc_model_account(m, sizeof(r));
+	return asc_model_need(m, sizeof(r));
 }
 
 static int by_start(const void *a, const void *b)

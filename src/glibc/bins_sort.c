@@ -81,15 +81,64 @@ void asc_extents_sort(struct asc_extent *v, size_t n)
 	radix(v, n, shift);
 }
 
+/* More of them than chunks that the arena has room for are in no list: each is there once, or damage. */
+static size_t members_max(const struct asc_model *m, size_t arena)
+{
+	uint64_t bytes = 0;
+
+	for (size_t i = 0; i < m->h->arenas[arena].nregions; i++)
+		bytes += m->h->arenas[arena].regions[i].end - m->h->arenas[arena].regions[i].start;
+	return (size_t)(bytes / m->l->minsize) * 2 + (1 << 20);
+}
+
+static struct asc_error *spill(struct asc_model *m, struct asc_arena_work *w, size_t arena)
+{
+	enum { WORDS = sizeof(struct asc_extent) / sizeof(uint64_t) };
+	size_t had = w->members.len;
+
+	if (!w->spill.words) {
+		ASC_TRY(asc_model_spill(m));
+		ASC_TRY(asc_spill_begin(m->spill_fd, members_max(m, arena) * WORDS, &w->spill));
+	}
+	do
+		ASC_TRY(asc_spill_grow(&w->spill, m->spill_fd));
+	while (w->spill.cap / WORDS <= had);
+	if (w->members.data != (void *)w->spill.words) {
+		memcpy(w->spill.words, w->members.data, had * sizeof(struct asc_extent));
+		m->memory -= asc_min(m->memory, w->members.cap * sizeof(struct asc_extent));
+		free(w->members.data);
+		w->members.data = (struct asc_extent *)(void *)w->spill.words;
+	}
+	w->members.cap = w->spill.cap / WORDS;
+	return NULL;
+}
+
+/* Room for one more, in memory as long as it may be. */
+static struct asc_error *grow(struct asc_model *m, struct asc_arena_work *w, size_t arena)
+{
+	size_t cap = asc_max(w->members.cap + w->members.cap / 2, 16);
+	struct asc_extent *data;
+
+	if (w->spill.words ||
+	    !asc_model_account(m, (cap - w->members.cap) * sizeof(struct asc_extent)))
+		return spill(m, w, arena);
+	data = reallocarray(w->members.data, cap, sizeof(*data));
+	if (!data)
+		return asc_err(ASC_ENOMEM, "%zu free chunks", cap);
+	w->members.data = data;
+	w->members.cap = cap;
+	return NULL;
+}
+
 struct asc_error *asc_member_push(struct asc_model *m, size_t arena, asc_addr addr, uint64_t size,
 				  enum asc_state state)
 {
-	struct asc_error *err =
-		asc_vec_push(&m->work[arena].members, asc_extent_make(addr, size, state));
+	struct asc_arena_work *w = &m->work[arena];
 
-	if (err)
-		return err;
-	return asc_model_account(m, sizeof(struct asc_extent));
+	if (w->members.len == w->members.cap)
+		ASC_TRY(grow(m, w, arena));
+	w->members.data[w->members.len++] = asc_extent_make(addr, size, state);
+	return NULL;
 }
 
 static bool binned(enum asc_state s)

@@ -10,6 +10,7 @@
  */
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/cleanup.h"
 #include "base/num.h"
@@ -61,19 +62,58 @@ static bool refill(struct asc_walk *w)
 	return w->win_len >= w->p - from + 2u * w->m->l->word;
 }
 
+/* What there is so far goes to the file, and the rest behind it. */
+static struct asc_error *spill(struct asc_walk *w)
+{
+	struct asc_model *m = w->m;
+	uint64_t room = (w->end - w->region->first) / m->l->hdr + w->chunks.len + 2;
+
+	ASC_TRY(asc_model_spill(m));
+	ASC_TRY(asc_spill_begin(m->spill_fd, (size_t)room, &w->spill));
+	while (w->spill.cap < w->chunks.len + 1) {
+		size_t at = w->spill.cap;
+
+		ASC_TRY(asc_spill_grow(&w->spill, m->spill_fd));
+		if (at < w->chunks.len)
+			memcpy(w->spill.words + at, w->chunks.data + at,
+			       (asc_min(w->chunks.len, w->spill.cap) - at) * sizeof(uint64_t));
+	}
+	m->memory -= asc_min(m->memory, w->chunks.cap * sizeof(uint64_t));
+	free(w->chunks.data);
+	w->chunks.data = w->spill.words;
+	w->chunks.cap = w->spill.cap;
+	return NULL;
+}
+
+/* Room for one chunk more, in memory as long as it may be. */
+static struct asc_error *grow(struct asc_walk *w)
+{
+	size_t cap = asc_max(w->chunks.cap * 2, 16);
+	uint64_t *data;
+
+	if (!w->spill.words && !asc_model_account(w->m, (cap - w->chunks.cap) * sizeof(uint64_t)))
+		return spill(w);
+	if (w->spill.words) {
+		ASC_TRY(asc_spill_grow(&w->spill, w->m->spill_fd));
+		w->chunks.cap = w->spill.cap;
+		return NULL;
+	}
+	data = reallocarray(w->chunks.data, cap, sizeof(*data));
+	if (!data)
+		return asc_err(ASC_ENOMEM, "%zu chunks", cap);
+	w->chunks.data = data;
+	w->chunks.cap = cap;
+	return NULL;
+}
+
 struct asc_error *asc_walk_push(struct asc_walk *w, uint64_t size, enum asc_state state)
 {
 	if (w->keep) {
 		if (w->chunks.len % INDEX_EVERY == 0)
 			ASC_TRY(asc_vec_push(&w->index, w->p));
-		if (w->chunks.len == w->chunks.cap) {
-			size_t had = w->chunks.cap;
-
-			ASC_TRY(asc_vec_push(&w->chunks, size | state));
-			ASC_TRY(asc_model_account(w->m, (w->chunks.cap - had) * sizeof(uint64_t)));
-		} else {
-			w->chunks.data[w->chunks.len++] = size | state;
-		}
+		if (w->chunks.len == w->chunks.cap)
+			ASC_TRY(grow(w));
+		w->chunks.data[w->chunks.len++] = size | state;
 	}
 	w->n++;
 	w->counts[state]++;
@@ -481,6 +521,10 @@ struct asc_error *asc_walk(struct asc_walk *w)
 
 void asc_walk_deinit(struct asc_walk *w)
 {
+	if (w->spill.words) {
+		asc_spill_unmap(w->spill.words, w->spill.max);
+		w->chunks.data = NULL;
+	}
 	asc_vec_free(&w->chunks);
 	asc_vec_free(&w->spans);
 	asc_vec_free(&w->index);

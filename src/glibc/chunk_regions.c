@@ -104,9 +104,15 @@ static size_t seek(const asc_extent_vec *v, asc_addr addr)
 
 static void keep_tables(struct asc_walk *w, struct asc_region *r)
 {
-	shrink(&w->chunks);
-	r->chunks = asc_take(w->chunks.data);
 	r->nchunks = w->chunks.len;
+	r->chunks_on_disk = w->spill.words;
+	if (r->chunks_on_disk) {
+		r->chunks = asc_spill_end(&w->spill, w->m->spill_fd, r->nchunks);
+		w->chunks.data = NULL;
+	} else {
+		shrink(&w->chunks);
+		r->chunks = asc_take(w->chunks.data);
+	}
 	r->spans = asc_take(w->spans.data);
 	r->nspans = w->spans.len;
 	r->index = asc_take(w->index.data);
@@ -180,9 +186,15 @@ struct asc_error *asc_arena_finish(struct asc_model *m, size_t arena)
 	asc_extent_vec *v = &m->work[arena].members;
 	uint64_t covered = 0;
 
-	shrink(v);
-	a->extents = asc_take(v->data);
 	a->nextents = v->len;
+	a->extents_on_disk = m->work[arena].spill.words;
+	if (a->extents_on_disk) {
+		a->extents = (struct asc_extent *)(void *)asc_spill_end(&m->work[arena].spill,
+									m->spill_fd, 2 * v->len);
+	} else {
+		shrink(v);
+		a->extents = v->data;
+	}
 	*v = (asc_extent_vec){ a->extents, a->nextents, a->nextents };
 	for (size_t i = 0; i < a->nregions; i++) {
 		struct asc_region *r = &a->regions[i];

@@ -4,10 +4,12 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "arch/arch.h"
 #include "base/cleanup.h"
 #include "base/num.h"
+#include "glibc/spill.h"
 #include "glibc/sweep.h"
 
 const char *asc_state_name(enum asc_state s)
@@ -20,7 +22,10 @@ const char *asc_state_name(enum asc_state s)
 
 static void free_region(struct asc_region *r)
 {
-	free(r->chunks);
+	if (r->chunks_on_disk)
+		asc_spill_unmap(r->chunks, r->nchunks);
+	else
+		free(r->chunks);
 	free(r->spans);
 	free(r->index);
 }
@@ -30,7 +35,10 @@ static void free_arena(struct asc_arena *a)
 	for (size_t i = 0; i < a->nregions; i++)
 		free_region(&a->regions[i]);
 	free(a->regions);
-	free(a->extents);
+	if (a->extents_on_disk)
+		asc_spill_unmap((uint64_t *)(void *)a->extents, 2 * a->nextents);
+	else
+		free(a->extents);
 	free(a->threads);
 }
 
@@ -110,6 +118,7 @@ static struct asc_error *model_init(struct asc_model *m)
 	const struct asc_maps *maps = asc_target_maps(m->t);
 	const struct asc_map *map;
 
+	m->spill_fd = -1;
 	ASC_TRY(check_layout(m->l));
 	m->h = calloc(1, sizeof(*m->h));
 	m->window = malloc(ASC_WALK_WINDOW + ASC_CACHE_PAGE);
@@ -135,6 +144,10 @@ static struct asc_error *model_init(struct asc_model *m)
 static void model_deinit(struct asc_model *m)
 {
 	for (size_t i = 0; m->work && i < m->nwork; i++) {
+		if (m->work[i].spill.words) {
+			asc_spill_unmap(m->work[i].spill.words, m->work[i].spill.max);
+			m->work[i].members.data = NULL;
+		}
 		asc_vec_free(&m->work[i].members);
 		asc_sweep_drop(&m->work[i], true);
 	}
@@ -144,6 +157,8 @@ static void model_deinit(struct asc_model *m)
 	asc_vec_free(&m->refs);
 	asc_cache_deinit(&m->cache);
 	asc_nodes_deinit(&m->nodes);
+	if (m->spill_fd >= 0)
+		close(m->spill_fd);
 	free(m->window);
 	free(m->work);
 	asc_heap_free(m->h);

@@ -15,7 +15,8 @@ enum asc_depth {
 
 struct asc_heap_opts {
 	enum asc_depth depth;
-	uint64_t max_memory;   /* bytes the model may take; 0: no bound */
+	uint64_t max_memory; /* bytes that tables of chunks may take in memory; 0: no bound */
+	int spill_fd;	       /* a file for tables beyond that (spill.h), borrowed; 0: one is made */
 	size_t max_findings;   /* 0: 1000 */
 	asc_addr focus; /* not 0: only the arena that holds this address is read beyond its header */
 	bool in_malloc;	       /* a thread that takes no lock is inside malloc: no arena may add up */

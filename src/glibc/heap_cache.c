@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* A direct-mapped cache of pages: free lists jump about, but mostly come back to the same pages. */
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 
@@ -144,16 +145,38 @@ struct asc_error *asc_field_u64(struct asc_target *t, asc_addr base, struct asc_
 	return asc_read_uint(t, at, f.size, ret);
 }
 
-struct asc_error *asc_model_account(struct asc_model *m, uint64_t bytes)
+bool asc_model_account(struct asc_model *m, uint64_t bytes)
+{
+	if (m->memory_max && (m->memory > m->memory_max || bytes > m->memory_max - m->memory))
+		return false;
+	m->memory += bytes;
+	return true;
+}
+
+struct asc_error *asc_model_need(struct asc_model *m, uint64_t bytes)
+{
+	if (asc_model_account(m, bytes))
+		return NULL;
+	return asc_err_try(asc_err(ASC_ENOMEM, "the heap's tables take more than %" PRIu64 " bytes",
+				   m->memory_max),
+			   "allow more with --max-memory=BYTES");
+}
+
+struct asc_error *asc_model_spill(struct asc_model *m)
 {
 	struct asc_error *err;
 
-	m->memory += bytes;
-	if (!m->memory_max || m->memory <= m->memory_max)
+	if (m->spill_fd < 0)
+		m->spill_fd = m->opts->spill_fd > 0 ? fcntl(m->opts->spill_fd, F_DUPFD_CLOEXEC, 0)
+						    : asc_spill_open();
+	if (m->spill_fd >= 0)
 		return NULL;
-	err = asc_err(ASC_ENOMEM, "the heap's tables take more than %" PRIu64 " bytes",
+	err = asc_err(ASC_ENOMEM,
+		      "the heap's tables take more than %" PRIu64
+		      " bytes, and there is no file for them",
 		      m->memory_max);
-	return asc_err_try(err, "allow more with --max-memory=BYTES");
+	asc_err_try(err, "allow more with --max-memory=BYTES");
+	return asc_err_try(err, "TMPDIR=DIR, a directory on a disk that can be written to");
 }
 
 struct asc_error *asc_model_progress(struct asc_model *m, uint64_t bytes)

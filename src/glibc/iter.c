@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* The chunk table read back, and which list a size belongs to. */
 #include "glibc/heap.h"
+#include "glibc/spill.h"
 
 void asc_chunk_iter_init(struct asc_chunk_iter *it, const struct asc_region *region)
 {
@@ -13,6 +14,7 @@ bool asc_chunk_next(struct asc_chunk_iter *it, struct asc_chunk *ret)
 {
 	const struct asc_region *r = it->region;
 	uint64_t word;
+	size_t n;
 
 	while (it->span < r->nspans && it->i == r->spans[it->span].n) {
 		it->span++;
@@ -20,9 +22,15 @@ bool asc_chunk_next(struct asc_chunk_iter *it, struct asc_chunk *ret)
 		if (it->span < r->nspans)
 			it->addr = r->spans[it->span].start;
 	}
-	if (it->span >= r->nspans)
+	if (it->span >= r->nspans) {
+		if (r->chunks_on_disk)
+			asc_spill_passed(r->chunks, r->nchunks, r->nchunks);
 		return false;
-	word = r->chunks[r->spans[it->span].first + it->i++];
+	}
+	n = r->spans[it->span].first + it->i++;
+	word = r->chunks[n];
+	if (__builtin_expect(r->chunks_on_disk, 0) && n % ASC_SPILL_STEP == 0)
+		asc_spill_passed(r->chunks, n, r->nchunks);
 	*ret = (struct asc_chunk){ it->addr, word & ~(uint64_t)7, (enum asc_state)(word & 7) };
 	it->addr += ret->size;
 	return true;

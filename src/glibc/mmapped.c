@@ -100,7 +100,7 @@ static struct asc_error *record(struct hunt *h, struct asc_mmapped c)
 	find_aligned(h, &c);
 	h->bytes += c.total;
 	ASC_TRY(asc_vec_push(&h->found, c));
-	return asc_model_account(h->m, sizeof(c));
+	return asc_model_need(h->m, sizeof(c));
 }
 
 static bool enough(const struct hunt *h)

@@ -9,6 +9,7 @@
 
 #include "base/vec.h"
 #include "glibc/heap.h"
+#include "glibc/spill.h"
 
 /* ---- heap_cache.c: list nodes are read at random addresses, a page at a time ---- */
 
@@ -46,6 +47,7 @@ typedef ASC_VEC(struct asc_extent) asc_extent_vec;
 /* What is collected for an arena besides its public part. */
 struct asc_arena_work {
 	asc_extent_vec members; /* free, top and fence chunks found by lists and headers */
+	struct asc_spill spill;	/* where they are if they are too many for memory */
 	bool lists_broken;	/* a list was not followed to its end */
 	struct asc_sweep *sweeps; /* of its regions, or NULL (sweep.h) */
 	size_t nsweeps;
@@ -73,6 +75,7 @@ struct asc_model {
 	uint64_t align_mask;	     /* of chunks */
 	uint64_t chunk_phase;	     /* chunk addresses are this modulo the alignment */
 	uint64_t memory, memory_max; /* bytes of the tables */
+	int spill_fd;		     /* for what is more than that; -1: none yet */
 	uint64_t done, total;	     /* progress in bytes of regions */
 	bool native;		     /* words as the host's: 64-bit little-endian */
 	uint8_t *window;
@@ -111,8 +114,12 @@ ASC_MUST struct asc_error *asc_prefetch_tcaches(struct asc_model *m, const asc_a
 						size_t n);
 ASC_MUST struct asc_error *asc_prefetch_fastbins(struct asc_model *m);
 
-/* Count @p bytes of tables; ASC_ENOMEM naming --max-memory beyond the bound. */
-ASC_MUST struct asc_error *asc_model_account(struct asc_model *m, uint64_t bytes);
+/* Count @p bytes of tables. @return false: that would be beyond the bound, and they are not counted */
+bool asc_model_account(struct asc_model *m, uint64_t bytes);
+/* ... or ASC_ENOMEM naming --max-memory: for what cannot be anywhere else. */
+ASC_MUST struct asc_error *asc_model_need(struct asc_model *m, uint64_t bytes);
+/* A file for tables beyond it; ASC_ENOMEM naming --max-memory where there is none. */
+ASC_MUST struct asc_error *asc_model_spill(struct asc_model *m);
 /* Progress; ASC_EINTR when the caller wants it to end. */
 ASC_MUST struct asc_error *asc_model_progress(struct asc_model *m, uint64_t bytes);
 

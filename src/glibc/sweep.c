@@ -127,6 +127,9 @@ static struct asc_error *keep_node(const struct asc_model *m, struct asc_sweep *
 	struct asc_sweep_node node = { .at = (uint16_t)(off % BLOCK / 8) };
 	struct asc_sweep_link link = { { 0 }, { 0 } };
 
+	/* without it, it is read when its list comes to it */
+	if (m->memory_max && s->nodes.len * sizeof(node) > m->memory_max / 2)
+		return NULL;
 	if (word[0] > UINT32_MAX || s->nodes.len == UINT32_MAX || !put48(node.fd, word[1]) ||
 	    !put48(node.bk, word[2]))
 		return NULL;
@@ -174,6 +177,7 @@ static inline __attribute__((__always_inline__)) struct asc_error *pass(struct r
 	asc_addr p = region->first, prev = 0;
 	uint64_t w[5] = { 0 }, prev_size = 0; /* of the chunk before */
 	bool whole = false;		      /* w was all in the window */
+	bool keep = c->keep;
 	size_t filled = 0;
 
 	while (p < end && p != top) {
@@ -195,12 +199,12 @@ static inline __attribute__((__always_inline__)) struct asc_error *pass(struct r
 			if (whole)
 				ASC_TRY(keep_node(m, s, prev, w, &filled));
 		}
-		if (c->keep) {
+		if (keep) {
 			if (unlikely(s->raw.len == s->raw.cap)) {
-				/* the walk goes on from here and says that it is too much */
-				if (!make_room(c, s->raw.cap / 2 * sizeof(uint64_t)))
-					break;
-				ASC_TRY(asc_vec_push(&s->raw, raw));
+				/* the walk reads on from here; list nodes are kept all the same */
+				keep = make_room(c, asc_max(s->raw.cap, 16) * sizeof(uint64_t));
+				if (keep)
+					ASC_TRY(asc_vec_push(&s->raw, raw));
 			} else {
 				s->raw.data[s->raw.len++] = raw;
 			}
@@ -313,7 +317,8 @@ static struct asc_error *account(struct asc_model *m, const struct crew *c)
 
 		bytes += s->raw.cap * sizeof(uint64_t);
 	}
-	return asc_model_account(m, bytes);
+	m->memory += bytes; /* each has asked for room before */
+	return NULL;
 }
 
 struct asc_error *asc_sweep_arena(struct asc_model *m, size_t arena)

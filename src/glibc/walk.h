@@ -32,7 +32,8 @@ struct asc_walk {
 	uint64_t counts[ASC_NSTATES], bytes[ASC_NSTATES], unwalked, foreign;
 	asc_addr span_start;
 	uint64_t span_first;
-	ASC_VEC(uint64_t) chunks;
+	ASC_VEC(uint64_t) chunks; /* in memory, or in spill.words */
+	struct asc_spill spill;
 	ASC_VEC(struct asc_span) spans;
 	ASC_VEC(asc_addr) index;
 	asc_extent_vec unlisted; /* free chunks and fenceposts that no list knew */

@@ -334,7 +334,8 @@ static struct asc_error *open_bytes(struct asc_core *c, const char *path, const 
 	n = pread(fd, head, sizeof(head), 0);
 	c->info.compression = n > 0 ? asc_compression_of(head, (size_t)n) : NULL;
 	if (c->info.compression) {
-		err = asc_decompress(fd, c->info.compression, &unpacked, &len, ret_damage);
+		err = asc_decompress(fd, c->info.compression, c->progress, c->progress_arg,
+				     &unpacked, &len, ret_damage);
 		close(fd);
 		if (err)
 			return asc_wrap(err, "%s", path);
@@ -451,6 +452,10 @@ struct asc_error *asc_core_open(const char *path, const struct asc_core_opts *op
 	t->ops = &core_ops;
 	t->arch = asc_arch_native(); /* until the header says */
 	t->page_size = 4096;
+	if (opts) {
+		c->progress = opts->progress;
+		c->progress_arg = opts->progress_arg;
+	}
 	if (opts && opts->exe && !(c->exe_opt = strdup(opts->exe)))
 		return asc_err(ASC_ENOMEM, "core");
 	if (opts && opts->root && !(c->root = strdup(opts->root)))

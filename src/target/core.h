@@ -40,8 +40,11 @@ const char *asc_compression_of(const void *head, size_t len);
  * @param ret_len     bytes unpacked
  * @param ret_damage  static text if the stream ended badly, else NULL
  */
-ASC_MUST struct asc_error *asc_decompress(int fd, const char *compression, int *ret_fd,
-					  uint64_t *ret_len, const char **ret_damage);
+ASC_MUST struct asc_error *asc_decompress(int fd, const char *compression,
+					  bool (*progress)(void *arg, uint64_t done,
+							   uint64_t total),
+					  void *progress_arg, int *ret_fd, uint64_t *ret_len,
+					  const char **ret_damage);
 
 /* ---- corekind.c ---- */
 
@@ -80,6 +83,8 @@ struct asc_core {
 	struct asc_core_info info;
 	struct asc_bytes bytes;
 	char *exe_opt, *root;	   /* options, owned */
+	bool (*progress)(void *arg, uint64_t done, uint64_t total);
+	void *progress_arg;
 	char *exe;		   /* owned: info.exe */
 	struct asc_core_seg *segs; /* sorted, not overlapping */
 	size_t nsegs, last_seg;

@@ -193,6 +193,7 @@ struct scan {
 	uint64_t page;
 	struct asc_page_run *runs;
 	size_t n, cap;
+	uint64_t done, total; /* bytes of the segments */
 };
 
 static bool all_zero(const uint8_t *p, size_t len)
@@ -256,7 +257,10 @@ static struct asc_error *scan_seg(struct scan *s, const struct asc_core_seg *seg
 						 asc_align_down(addr, s->page) + s->page, flags));
 		}
 		at += n;
+		if (s->c->progress && !s->c->progress(s->c->progress_arg, s->done + at, s->total))
+			return asc_err(ASC_EINTR, "interrupted");
 	}
+	s->done += seg->have;
 	return NULL;
 }
 
@@ -269,6 +273,8 @@ struct asc_error *asc_core_residency(struct asc_target *t, struct asc_residency 
 
 	if (!buf)
 		return asc_err(ASC_ENOMEM, "residency of the core");
+	for (size_t i = 0; i < c->nsegs; i++)
+		s.total += c->segs[i].have;
 	for (size_t i = 0; i < c->nsegs && !err; i++) {
 		const struct asc_map *m = asc_maps_find(&t->maps, c->segs[i].start);
 		bool file = m && m->inode && !(m->flags & ASC_MAP_WRITE);

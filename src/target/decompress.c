@@ -203,6 +203,8 @@ struct sink {
 	uint64_t stop_at;
 	bool probed;
 	uint64_t memory_max;
+	bool (*progress)(void *arg, uint64_t done, uint64_t total);
+	void *progress_arg;
 };
 
 static int open_unlinked(const char *dir)
@@ -351,6 +353,8 @@ static struct asc_error *pump(int fd, const struct codec *c, void *state, struct
 		size_t used, made = CHUNK;
 		enum step step;
 
+		if (s->progress && !s->progress(s->progress_arg, s->len, 0))
+			return asc_err(ASC_EINTR, "interrupted");
 		if (at == have && !last) {
 			ssize_t n = read(fd, in, CHUNK);
 
@@ -393,10 +397,16 @@ static uint64_t memory_max(void)
 	return sysinfo(&si) ? 256 << 20 : (uint64_t)si.totalram * si.mem_unit / MEMORY_SHARE;
 }
 
-struct asc_error *asc_decompress(int fd, const char *compression, int *ret_fd, uint64_t *ret_len,
+struct asc_error *asc_decompress(int fd, const char *compression,
+				 bool (*progress)(void *arg, uint64_t done, uint64_t total),
+				 void *progress_arg, int *ret_fd, uint64_t *ret_len,
 				 const char **ret_damage)
 {
-	struct sink s = { .in_memory = true, .stop_at = UINT64_MAX, .memory_max = memory_max() };
+	struct sink s = { .in_memory = true,
+			  .stop_at = UINT64_MAX,
+			  .memory_max = memory_max(),
+			  .progress = progress,
+			  .progress_arg = progress_arg };
 	const struct codec *c = NULL;
 	const char *damage = NULL;
 	struct asc_error *err;

@@ -286,13 +286,42 @@ static void test_sbrk_base(void **state)
 	}
 }
 
+static void assert_same_tables(const struct asc_heap *a, const struct asc_heap *b)
+{
+	assert_int_equal(a->narenas, b->narenas);
+	assert_int_equal(a->nfindings, b->nfindings);
+	for (size_t i = 0; i < a->narenas; i++) {
+		const struct asc_arena *x = &a->arenas[i], *y = &b->arenas[i];
+
+		assert_memory_equal(x->counts, y->counts, sizeof(x->counts));
+		assert_memory_equal(x->bytes, y->bytes, sizeof(x->bytes));
+		assert_int_equal(x->nextents, y->nextents);
+		assert_memory_equal(x->extents, y->extents, x->nextents * sizeof(*x->extents));
+		assert_int_equal(x->nregions, y->nregions);
+		for (size_t k = 0; k < x->nregions; k++) {
+			const struct asc_region *r = &x->regions[k], *q = &y->regions[k];
+			struct asc_chunk_iter m, n;
+			struct asc_chunk c, d;
+
+			assert_int_equal(r->nchunks, q->nchunks);
+			asc_chunk_iter_init(&m, r);
+			asc_chunk_iter_init(&n, q);
+			while (asc_chunk_next(&m, &c)) {
+				assert_true(asc_chunk_next(&n, &d));
+				assert_true(c.addr == d.addr && c.size == d.size &&
+					    c.state == d.state);
+			}
+			assert_false(asc_chunk_next(&n, &d));
+		}
+	}
+}
+
 /* Enough chunks for several index entries, several windows, and a table that grows. */
 static void test_many(void **state)
 {
 	struct asc_heap_opts opts = { .depth = ASC_DEPTH_WALK };
 	struct std_heap s = { .hi = hi_new(8, false, 36) };
 	struct asc_heap *h = NULL;
-	struct asc_error *err;
 	struct asc_where w;
 
 	(void)state;
@@ -311,7 +340,33 @@ static void test_many(void **state)
 	}
 	asc_heap_free(h);
 	h = NULL;
-	opts.max_memory = 20000;
+	/* beyond the bound the tables go to a file, and say the same */
+	h = std_read(&s, ASC_DEPTH_WALK);
+	for (opts.max_memory = 20000; opts.max_memory < 1000000; opts.max_memory *= 3) {
+		struct asc_heap *small = NULL;
+
+		assert_null(asc_heap_read(s.t, hi_libc(s.hi), NULL, &opts, &small));
+		if (opts.max_memory == 20000)
+			assert_true(small->arenas[0].regions[0].chunks_on_disk);
+		assert_same_tables(h, small);
+		asc_heap_free(small);
+	}
+	asc_heap_free(h);
+	std_free(&s);
+}
+
+/* Where there is no file for them either, the error says what would help. */
+static void test_no_room(void **state)
+{
+	struct asc_heap_opts opts = { .depth = ASC_DEPTH_WALK, .max_memory = 100 };
+	struct std_heap s = { .hi = hi_new(8, false, 36) };
+	struct asc_heap *h = NULL;
+	struct asc_error *err;
+
+	(void)state;
+	for (size_t i = 0; i < 200; i++)
+		hi_chunk(s.hi, 0, 64, ASC_INUSE);
+	s.t = hi_finish(s.hi);
 	err = asc_heap_read(s.t, hi_libc(s.hi), NULL, &opts, &h);
 	assert_non_null(err);
 	assert_null(h);
@@ -382,7 +437,8 @@ int main(void)
 		cmocka_unit_test(test_every_shape),  cmocka_unit_test(test_plan),
 		cmocka_unit_test(test_foreign_sbrk), cmocka_unit_test(test_pieces),
 		cmocka_unit_test(test_sbrk_base),    cmocka_unit_test(test_many),
-		cmocka_unit_test(test_interrupted),  cmocka_unit_test(test_virgin),
+		cmocka_unit_test(test_no_room),	     cmocka_unit_test(test_interrupted),
+		cmocka_unit_test(test_virgin),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "glibc/spill.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "base/num.h"
+
+static const size_t STEP_BYTES = (size_t)ASC_SPILL_STEP * sizeof(uint64_t);
+
+/* A file system that is in memory itself would be no relief. */
+static int open_in(const char *dir)
+{
+	struct statfs fs;
+	int fd;
+
+	if (!dir || !*dir || statfs(dir, &fs) || fs.f_type == TMPFS_MAGIC ||
+	    fs.f_type == RAMFS_MAGIC)
+		return -1;
+	fd = open(dir, O_TMPFILE | O_RDWR | O_EXCL | O_CLOEXEC, 0600);
+	return fd;
+}
+
+int asc_spill_open(void)
+{
+	const char *const dirs[] = { getenv("TMPDIR"), "/var/tmp", "/tmp" };
+	int fd = -1;
+
+	for (size_t i = 0; i < ASC_ARRAY_SIZE(dirs) && fd < 0; i++)
+		fd = open_in(dirs[i]);
+	return fd;
+}
+
+static struct asc_error *no_room(int e)
+{
+	struct asc_error *err =
+		asc_err(ASC_ENOMEM, "no room for tables beyond --max-memory: %s", strerror(e));
+
+	asc_err_try(err, "allow more with --max-memory=BYTES");
+	return asc_err_try(err, "TMPDIR=DIR with more room");
+}
+
+struct asc_error *asc_spill_begin(int fd, size_t max, struct asc_spill *ret)
+{
+	struct asc_spill s = { .max = (max / ASC_SPILL_STEP + 1) * ASC_SPILL_STEP };
+	struct stat st;
+	uint64_t end;
+	void *p;
+
+	if (fstat(fd, &st) || s.max > INT64_MAX / sizeof(uint64_t) ||
+	    !asc_add((uint64_t)st.st_size, s.max * sizeof(uint64_t), &end) || end > INT64_MAX)
+		return no_room(EFBIG);
+	/* only address space, and a hole in the file */
+	if (ftruncate(fd, (off_t)end))
+		return no_room(errno);
+	p = mmap(NULL, s.max * sizeof(uint64_t), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
+		 fd, st.st_size);
+	if (p == MAP_FAILED)
+		return no_room(ENOMEM);
+	s.words = p;
+	s.at = st.st_size;
+	*ret = s;
+	return NULL;
+}
+
+struct asc_error *asc_spill_grow(struct asc_spill *s, int fd)
+{
+	int e;
+
+	if (s->cap == s->max)
+		return asc_err(ASC_EBUG, "more than %zu chunks", s->max);
+	/* a hole that cannot be filled when it is written to would be a SIGBUS */
+	e = posix_fallocate(fd, s->at + (off_t)(s->cap * sizeof(uint64_t)), (off_t)STEP_BYTES);
+	if (e)
+		return no_room(e);
+	s->cap += ASC_SPILL_STEP;
+	/* the last step stays: its end may be changed yet */
+	if (s->cap > 2 * (size_t)ASC_SPILL_STEP)
+		asc_spill_passed(s->words, s->cap - ASC_SPILL_STEP, s->max);
+	return NULL;
+}
+
+uint64_t *asc_spill_end(struct asc_spill *s, int fd, size_t n)
+{
+	const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	size_t keep = (size_t)asc_align_up(n * sizeof(uint64_t), page);
+	uint64_t *words = s->words;
+
+	if (keep < s->max * sizeof(uint64_t))
+		munmap((char *)words + keep, s->max * sizeof(uint64_t) - keep);
+	if (keep)
+		(void)madvise(words, keep, MADV_DONTNEED);
+	if (s->cap * sizeof(uint64_t) > keep)
+		(void)fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, s->at + (off_t)keep,
+				(off_t)(s->cap * sizeof(uint64_t) - keep));
+	*s = (struct asc_spill){ 0 };
+	return keep ? words : NULL;
+}
+
+void asc_spill_unmap(uint64_t *words, size_t n)
+{
+	const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+
+	if (words)
+		munmap(words, (size_t)asc_align_up(n * sizeof(uint64_t), page));
+}
+
+void asc_spill_passed(const uint64_t *words, size_t i, size_t n)
+{
+	const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	size_t from = i ? (i - 1) / ASC_SPILL_STEP * ASC_SPILL_STEP : 0, to = asc_min(i, n);
+
+	/* never beyond the table: somebody else's memory may be there */
+	if (from < to)
+		(void)madvise((void *)(uintptr_t)(words + from),
+			      (size_t)asc_align_up((to - from) * sizeof(uint64_t), page),
+			      MADV_DONTNEED);
+}

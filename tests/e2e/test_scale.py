@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Heaps far larger than this machine's memory, as cores that bench/sparse-core writes and counts: the numbers are its
+own, time goes with size, memory stays within --max-memory, and Ctrl-C is heard at once. ARENASCOPE_LONG=1: 10^8 chunks
+and 100 GB."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import helpers
+from helpers import arenascope_json
+
+LONG = os.environ.get("ARENASCOPE_LONG") == "1"
+GENERATOR = pathlib.Path(__file__).resolve().parents[2] / "bench" / "sparse-core"
+COMMANDS = ["check", "sizes", "arenas", "report", "rss", "pins", "map", "bins", "chunks --limit=2000 --size=1000..2000",
+            "malloc-info"]
+
+
+@pytest.fixture
+def sparse(core_victim, tmp_path):
+    """A function (chunks, size) -> (core, what is in it)."""
+    v = core_victim("heap", 1, 100, 64)
+    v.line("ready")
+    before = set(os.listdir(tmp_path))
+    v.signal(signal.SIGABRT)
+    v.process.wait()
+    (seed,) = set(os.listdir(tmp_path)) - before
+
+    def make(chunks, size):
+        path = tmp_path / f"{chunks}-{size}.core"
+        out = subprocess.run([sys.executable, GENERATOR, "--chunks", str(chunks), "--size", str(size), tmp_path / seed, path],
+                             check=True, stdout=subprocess.PIPE)
+        return path, json.loads(out.stdout)
+
+    return make
+
+
+def measured(*args):
+    """(JSON or text, seconds of CPU, peak bytes)"""
+    p = subprocess.Popen([helpers.ARENASCOPE, "-q", *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    out = p.stdout.read()
+    err = p.stderr.read()
+    _, status, usage = os.wait4(p.pid, 0)
+    p.returncode = os.waitstatus_to_exitcode(status)
+    assert p.returncode in (0, 1), err
+    return out, usage.ru_utime + usage.ru_stime, usage.ru_maxrss << 10
+
+
+def said(out):
+    try:
+        doc = json.loads(out)
+    except ValueError:
+        return out
+    return {k: v for k, v in doc.items() if k not in ("taken_at", "pause_ms", "capture", "warnings")}
+
+
+def holds_the_truth(core, truth, *options):
+    out, _, _ = measured(*options, "-j", "-c", core, "arenas")
+    (arena,) = [a for a in json.loads(out)["arenas"] if a["address"] == truth["arena"]]
+    assert arena["heap_count"] == truth["heaps"] and arena["mapped_bytes"] == truth["bytes"]
+    counts = arena["chunk_counts"]
+    assert counts["in_use"] == truth["in_use"] and counts["large"] == truth["free"] and counts["top"] == 1
+    out, _, _ = measured(*options, "-j", "-c", core, "check")
+    check = json.loads(out)
+    assert check["findings"] == [] and check["unwalked_bytes"] == 0
+    assert check["checked_chunks"] >= truth["in_use"] + truth["free"] + 1
+
+
+@pytest.mark.parametrize("chunks, size", [(100000, 64), (3000000, 64), (400000, 1024)] +
+                         ([(100000000, 64), (100000000, 1024)] if LONG else []))
+def test_counts_what_is_there(sparse, chunks, size):
+    core, truth = sparse(chunks, size)
+    assert truth["in_use"] >= chunks
+    holds_the_truth(core, truth)
+    holds_the_truth(core, truth, "--max-memory=8M")
+
+
+def test_time_goes_with_size(sparse):
+    """By chunk no more for ten times as many, give or take the start and the noise of the machine."""
+    per_chunk = []
+    for chunks in (1000000, 10000000, *([100000000] if LONG else [])):
+        core, truth = sparse(chunks, 64)
+        per_chunk.append(min(measured("-j", "-c", core, "check")[1] for _ in range(3)) / truth["in_use"])
+        core.unlink()
+    print([f"{t * 1e9:.1f} ns a chunk" for t in per_chunk])
+    assert all(t < 1.6 * per_chunk[0] for t in per_chunk)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_same_in_little_memory(sparse, command):
+    core, truth = sparse(100000000 if LONG else 5000000, 64)
+    options = ["-c", core, *command.split()] if command == "malloc-info" else ["-j", "-c", core, *command.split()]
+    much, _, _ = measured(*options)
+    few, _, peak = measured("--max-memory=16M", *options)
+    assert said(few) == said(much)
+    # 16 MiB of tables, and 32 for everything else
+    assert peak < 48 << 20, f"{peak >> 20} MiB"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_same_live(victim, command):
+    v = victim("heap", 3, 40000, 700)
+    v.line("ready")
+    options = ["-p", v.pid, *command.split()] if command == "malloc-info" else ["-j", "-p", v.pid, *command.split()]
+    much, _, _ = measured(*options)
+    for bound in ("1M", "64K"):
+        few, _, _ = measured(f"--max-memory={bound}", *options)
+        assert said(few) == said(much)
+    v.quit()
+
+
+def test_nowhere_to_put_it(sparse, tmp_path):
+    """A disk that is full, or none: said, with what helps, and no SIGBUS."""
+    core, _ = sparse(1000000, 64)
+    small = ["--max-memory=1M", "-c", core, "check"]
+    # files may not grow over 1 MiB: the same error as a full disk gives
+    p = subprocess.run(["sh", "-c", 'ulimit -f 1024; trap "" XFSZ; exec "$0" "$@"', helpers.ARENASCOPE, *map(str, small)],
+                       stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert p.returncode == 2 and "--max-memory" in p.stderr, p.stderr
+
+
+@pytest.mark.parametrize("command", ["check", "report", "sizes"])
+def test_ctrl_c(sparse, command):
+    core, _ = sparse(20000000 if not LONG else 100000000, 1024)
+    p = subprocess.Popen([helpers.ARENASCOPE, "-c", str(core), command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                         text=True)
+    time.sleep(0.5)
+    began = time.monotonic()
+    p.send_signal(signal.SIGINT)
+    err = p.communicate(timeout=30)[1]
+    took = time.monotonic() - began
+    assert p.returncode == 130 and "interrupted" in err, (p.returncode, err)
+    assert took < 1, f"{took:.2f} s"
