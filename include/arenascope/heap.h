@@ -175,6 +175,7 @@ struct asc_heap_thread {
 	asc_addr arena_addr;	/**< value of thread_arena, 0: none yet or exiting */
 	int arena;		/**< index, -1: none */
 	asc_addr tcache;	/**< the struct; 0: none (the dummies of 2.43 count as none) */
+	bool tcache_known;	/**< false: it may have one, and its chunks look in use */
 	bool tcache_disabled;	/**< 2.43: tcache_count = 0 */
 	uint64_t cached_chunks, cached_bytes;
 	struct asc_tcache_bin bins[ASC_NTCACHE_MAX];
@@ -248,6 +249,7 @@ struct asc_heap {
 	bool mmapped_complete;	/**< count and sum agree with mp_ */
 	struct asc_heap_thread *threads; /**< in the target's order */
 	size_t nthreads;
+	bool tcaches_known; /**< false: cached chunks of some thread look in use here */
 	struct asc_finding *findings; /**< in order of arena, then address */
 	size_t nfindings, nfindings_lost; /**< kept; more than the limit were counted only */
 	bool walked;	/**< chunk tables are there */

@@ -18,6 +18,7 @@ extern "C" {
  */
 struct asc_pages {
 	bool known;
+	bool cached_known; /**< false: not every tcache was found; what is in them is in in_use */
 	uint64_t resident, in_use, cached, trimmable, retained, fragmented, metadata;
 	uint64_t nonresident, swapped;
 };

@@ -132,6 +132,7 @@ static struct asc_error *region_pages(const struct asc_heap *heap, const struct 
 				   .pages = ret };
 
 		ret->known = true;
+		ret->cached_known = heap->tcaches_known;
 		asc_seg_init(&it, r);
 		while (asc_seg_next(&it, &seg))
 			account(&s, asc_max(seg.lo, claim->start), asc_min(seg.hi, claim->end),
@@ -145,6 +146,7 @@ static struct asc_error *region_pages(const struct asc_heap *heap, const struct 
 static void add_pages(struct asc_pages *to, const struct asc_pages *p)
 {
 	to->known = true;
+	to->cached_known = to->cached_known && p->cached_known;
 	to->resident += p->resident;
 	to->in_use += p->in_use;
 	to->cached += p->cached;
@@ -463,6 +465,7 @@ static struct asc_error *arenas_new(const struct asc_heap *heap, struct asc_ledg
 		al->mapped = a->system_mem;
 		al->max_mapped = a->max_system_mem;
 		al->pages.known = l->known;
+		al->pages.cached_known = l->known && heap->tcaches_known;
 		al->regions = calloc(a->nregions + 1, sizeof(*al->regions));
 		if (!al->regions)
 			return asc_err(ASC_ENOMEM, "ledger of %zu heaps", a->nregions);
@@ -471,6 +474,7 @@ static struct asc_error *arenas_new(const struct asc_heap *heap, struct asc_ledg
 			al->regions[k].start = a->regions[k].start;
 			al->regions[k].mapped = a->regions[k].end - a->regions[k].start;
 			al->regions[k].pages.known = l->known;
+			al->regions[k].pages.cached_known = al->pages.cached_known;
 		}
 	}
 	return NULL;
@@ -561,7 +565,10 @@ struct asc_error *asc_ledger_make(const struct asc_ledger_in *in, struct asc_led
 	l->approximate = in->core;
 	l->kernel_rss = in->kernel_rss;
 	l->kernel_rss_known = in->kernel_rss_known;
-	l->malloc_pages.known = l->known;
+	l->malloc_pages.known = l->malloc_pages.cached_known = l->known;
+	for (size_t i = 0; i < in->nheaps; i++)
+		l->malloc_pages.cached_known = l->malloc_pages.cached_known &&
+					       in->heaps[i]->tcaches_known;
 	b.facts = asc_owner_facts(in);
 	err = fill(in, &b, &claims);
 	asc_vec_free(&claims);

@@ -42,7 +42,7 @@ static void put_pages(struct asc_out *o, const struct asc_pages *p)
 	asc_out_object(o, NULL, "Resident");
 	asc_out_field(o, NULL, "resident", ASC_V_BYTES_IF(k, p->resident));
 	asc_out_field(o, NULL, "in use", ASC_V_BYTES_IF(k, p->in_use));
-	asc_out_field(o, NULL, "cached", ASC_V_BYTES_IF(k, p->cached));
+	asc_out_field(o, NULL, "cached", ASC_V_BYTES_IF(k && p->cached_known, p->cached));
 	asc_out_field(o, NULL, "trimmable", ASC_V_BYTES_IF(k, p->trimmable));
 	asc_out_field(o, NULL, "retained", ASC_V_BYTES_IF(k, p->retained));
 	asc_out_field(o, NULL, "fragmented", ASC_V_BYTES_IF(k, p->fragmented));
@@ -115,8 +115,8 @@ static void put_threads(struct asc_out *o, const struct asc_heap *heap, const st
 		const struct asc_heap_thread *t = &heap->threads[a->threads[i]];
 		const struct asc_value v[] = {
 			ASC_V_INT(t->tid),
-			ASC_V_COUNT(t->cached_chunks),
-			ASC_V_BYTES(t->cached_bytes),
+			t->tcache_known ? ASC_V_COUNT(t->cached_chunks) : ASC_V_UNKNOWN,
+			ASC_V_BYTES_IF(t->tcache_known, t->cached_bytes),
 		};
 		asc_out_row(o, v);
 	}

@@ -27,7 +27,7 @@ static void put_heap(struct asc_out *o, const struct asc_arena *a, const struct 
 		ASC_V_BYTES(r->end - r->start),
 		ASC_V_BYTES_IF(k, p->resident),
 		ASC_V_BYTES_IF(k, p->in_use),
-		ASC_V_BYTES_IF(k, p->cached),
+		ASC_V_BYTES_IF(k && p->cached_known, p->cached),
 		ASC_V_BYTES_IF(k, p->trimmable),
 		ASC_V_BYTES_IF(k, p->retained),
 		ASC_V_BYTES_IF(k, p->fragmented),

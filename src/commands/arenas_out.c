@@ -44,6 +44,7 @@ static struct json_object *bytes_if(bool known, uint64_t v)
 void asc_json_pages(struct json_object *to, const struct asc_pages *p)
 {
 	bool known = p && p->known;
+	enum { CACHED = 2 }; /* of the fields */
 	static const struct asc_pages none;
 	const struct asc_pages *v = known ? p : &none;
 	const struct {
@@ -58,7 +59,9 @@ void asc_json_pages(struct json_object *to, const struct asc_pages *p)
 	};
 
 	for (size_t i = 0; i < ASC_ARRAY_SIZE(fields); i++)
-		json_object_object_add(to, fields[i].key, bytes_if(known, fields[i].bytes));
+		json_object_object_add(to, fields[i].key,
+				       bytes_if(known && (v->cached_known || i != CACHED),
+						fields[i].bytes));
 }
 
 static const struct asc_pages *pages_of(const struct line *l)
@@ -174,7 +177,7 @@ static void row(struct asc_out *o, const struct line *l, bool many)
 		ASC_V_BYTES(a->max_system_mem),
 		ASC_V_BYTES_IF(k, p->resident),
 		ASC_V_BYTES_IF(k, p->in_use),
-		ASC_V_BYTES_IF(k, p->cached),
+		ASC_V_BYTES_IF(k && p->cached_known, p->cached),
 		ASC_V_BYTES_IF(k, p->trimmable),
 		ASC_V_BYTES_IF(k, p->retained),
 		ASC_V_BYTES_IF(k, p->fragmented),

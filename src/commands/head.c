@@ -24,6 +24,7 @@ enum said {
 	SAID_DSTATE = 128,
 	SAID_FROZEN = 256,
 	SAID_UNVERIFIED = 1024,
+	SAID_TCACHES = 2048,
 };
 
 /* JSON has every warning in every document; people read it once. */
@@ -209,6 +210,13 @@ static void warn_heap(struct asc_session *s, struct asc_out *o)
 
 	for (size_t i = 0; heap && i < heap->nfindings; i++)
 		corrupt += heap->findings[i].severity == ASC_SEV_CORRUPT;
+	if (heap && !heap->tcaches_known) {
+		WARN(s, o, SAID_TCACHES, "W-TCACHE",
+		     "the tcaches of some threads could not be found: what they cache is counted "
+		     "as in use, how much that is is unknown");
+		if (s->ledger)
+			asc_out_partial(o);
+	}
 	if (corrupt)
 		asc_out_warn(o, "W-CORRUPT",
 			     "the heap is damaged in %zu places: `check` names them", corrupt);

@@ -18,7 +18,7 @@ void asc_put_pages(struct asc_out *o, const struct asc_pages *p)
 
 	asc_out_field(o, "resident_bytes", NULL, ASC_V_BYTES_IF(k, p->resident));
 	asc_out_field(o, "in_use_bytes", NULL, ASC_V_BYTES_IF(k, p->in_use));
-	asc_out_field(o, "cached_bytes", NULL, ASC_V_BYTES_IF(k, p->cached));
+	asc_out_field(o, "cached_bytes", NULL, ASC_V_BYTES_IF(k && p->cached_known, p->cached));
 	asc_out_field(o, "trimmable_bytes", NULL, ASC_V_BYTES_IF(k, p->trimmable));
 	asc_out_field(o, "retained_bytes", NULL, ASC_V_BYTES_IF(k, p->retained));
 	asc_out_field(o, "fragmented_bytes", NULL, ASC_V_BYTES_IF(k, p->fragmented));
@@ -152,7 +152,10 @@ void asc_put_bars(struct asc_out *o, const struct asc_session *s)
 			     l->approximate ? " (about: a core)" : "", l->swap ? "   swap " : "",
 			     l->swap ? asc_fmt_bytes(swap, l->swap, exact) : "");
 	for (size_t i = 0; i < ASC_ARRAY_SIZE(lines); i++)
-		asc_out_bar(o, lines[i].label, ASC_V_BYTES_IF(l->known, lines[i].bytes),
+		asc_out_bar(o, lines[i].label,
+			    ASC_V_BYTES_IF(
+				    l->known && (lines[i].color != ASC_C_CACHED || m->cached_known),
+				    lines[i].bytes),
 			    l->rss ? (double)lines[i].bytes / (double)l->rss : 0, lines[i].color);
 }
 

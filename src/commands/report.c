@@ -49,7 +49,7 @@ static struct asc_error *narrow_table(struct asc_out *o, const struct asc_sessio
 			ASC_V_BYTES(l->arenas[order[i]].mapped),
 			ASC_V_BYTES_IF(p->known, p->resident),
 			ASC_V_BYTES_IF(p->known, p->in_use),
-			ASC_V_BYTES_IF(p->known, p->cached),
+			ASC_V_BYTES_IF(p->known && p->cached_known, p->cached),
 			ASC_V_BYTES_IF(p->known, p->trimmable),
 			ASC_V_BYTES_IF(p->known, p->retained),
 			ASC_V_BYTES_IF(p->known, p->fragmented),

@@ -28,6 +28,19 @@ static void line(struct asc_out *o, const struct asc_ledger *l, const char *name
 	asc_out_row(o, v);
 }
 
+/* What is cached and was not found is "in use"; then this one is not known. */
+static void line_cached(struct asc_out *o, const struct asc_ledger *l)
+{
+	const struct asc_pages *m = &l->malloc_pages;
+	const struct asc_value v[] = { ASC_V_STR("malloc: cached (tcache, fastbins)"),
+				       ASC_V_UNKNOWN, ASC_V_UNKNOWN, ASC_V_NONE };
+
+	if (m->cached_known)
+		line(o, l, "malloc: cached (tcache, fastbins)", m->cached, ASC_V_NONE);
+	else
+		asc_out_row(o, v);
+}
+
 static uint64_t swapped_of(const struct asc_ledger *l, const char *owner)
 {
 	uint64_t sum = 0;
@@ -50,7 +63,7 @@ static void put_lines(struct asc_out *o, const struct asc_ledger *l)
 	line(o, l, "malloc: free, malloc_trim returns", m->trimmable, none);
 	line(o, l, "malloc: free, reclaim returns", m->retained, none);
 	line(o, l, "malloc: fragmented", m->fragmented, none);
-	line(o, l, "malloc: cached (tcache, fastbins)", m->cached, none);
+	line_cached(o, l);
 	line(o, l, "malloc: headers", m->metadata, none);
 	if (m->swapped)
 		line(o, l, "malloc: arenas, in swap", 0, SWAPPED("malloc"));

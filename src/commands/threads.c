@@ -72,6 +72,8 @@ static void put_thread(const struct asc_session *s, const struct asc_look *look,
 		v[3] = ASC_V_SECONDS((double)(th->utime_ticks + th->stime_ticks) / hz);
 	if (ht && ht->known) {
 		v[4] = ht->arena >= 0 ? ASC_V_COUNT((uint64_t)ht->arena) : ASC_V_NONE;
+	}
+	if (ht && ht->known && ht->tcache_known) {
 		v[5] = ASC_V_COUNT(ht->cached_chunks);
 		v[6] = ASC_V_BYTES(ht->cached_bytes);
 	}

@@ -83,6 +83,7 @@ struct asc_libc {
 	asc_addr always_fail_morecore, malloc_initialized;
 	bool shape_in_file;	   /* the file's own data has mp_'s defaults where the layout says */
 	bool tls_known;		   /* thread_arena's and tcache's places are known */
+	bool tcache_none;	   /* tcache's place is not known, but no thread has one */
 	uint64_t tls_offset;
 	uint64_t thread_arena_off, tcache_off; /* in the TLS block; UINT64_MAX: unknown */
 	double scan_pause_ms;	   /* the scan had to stop the process for this long; 0: it had not */

@@ -36,6 +36,7 @@ struct tls_scan {
 	ASC_VEC(struct block) blocks;
 	size_t len; /* of the block */
 	size_t word;
+	bool near; /* the blocks are not libc's alone */
 };
 
 static int by_value(const void *a, const void *b)
@@ -62,6 +63,20 @@ static bool in_ring(const struct tls_scan *s, asc_addr v)
 	return bsearch(&v, s->ring.data, s->ring.len, sizeof(v), by_value) != NULL;
 }
 
+/* Of what is only around a thread pointer the part on its own page will do: zeros are no claim. */
+static bool read_block(const struct tls_scan *s, asc_addr at, uint8_t *ret)
+{
+	asc_addr page = asc_align_up(at, NEAR_TP);
+
+	if (asc_read_some(s->t, at, ret, s->len) == s->len)
+		return true;
+	memset(ret, 0, s->len);
+	if (!s->near || s->arch->tls != ASC_TLS_II || page - at >= s->len)
+		return false;
+	return asc_read_some(s->t, page, ret + (page - at), s->len - (size_t)(page - at)) ==
+	       s->len - (page - at);
+}
+
 static struct asc_error *read_blocks(struct tls_scan *s)
 {
 	const struct asc_thread *threads;
@@ -80,7 +95,7 @@ static struct asc_error *read_blocks(struct tls_scan *s)
 		if (!b.p)
 			return asc_err(ASC_ENOMEM, "thread-local storage");
 		at = asc_tls_addr(s->arch, threads[i].regs.tp, s->lib->tls_offset, 0);
-		if (asc_read_some(s->t, at, b.p, s->len) != s->len) {
+		if (!read_block(s, at, b.p)) {
 			free(b.p); /* a thread that is being made or is going */
 			continue;
 		}
@@ -98,9 +113,13 @@ static uint64_t value(const struct tls_scan *s, size_t thread, size_t off)
 	return asc_word_at(s->t, s->blocks.data[thread].p + off);
 }
 
-/* The offset at which every thread has an arena of the ring, or none yet. */
+/*
+ * The offset at which every thread has an arena of the ring, or none yet. Around a thread pointer
+ * the stack may hold copies: thread-local storage is nearer to it.
+ */
 static bool find_arena(struct tls_scan *s, uint64_t *ret)
 {
+	const bool last = s->near && s->arch->tls == ASC_TLS_II;
 	size_t best = 0, ties = 0;
 
 	for (size_t off = 0; off + s->word <= s->len; off += s->word) {
@@ -115,11 +134,43 @@ static bool find_arena(struct tls_scan *s, uint64_t *ret)
 		}
 		if (i < s->blocks.len || !hits || hits < best)
 			continue;
-		ties = hits == best ? ties + 1 : 0;
+		ties = hits == best && !last ? ties + 1 : 0;
 		best = hits;
 		*ret = off;
 	}
 	return best && !ties;
+}
+
+/*
+ * Can @p size be that of a tcache's chunk? At least what the struct needs. More, if it was cut from
+ * a free chunk of which less than a chunk would have been left, and from 2.43 on, where tcache_init
+ * rounds up twice when it gets its memory from _int_malloc.
+ */
+static bool tcache_size(const struct asc_layout *l, uint64_t size)
+{
+	uint64_t want = asc_max(
+		asc_align_up(l->sizeof_tcache_perthread_struct + l->word, l->malloc_alignment),
+		l->minsize);
+	uint64_t most = want + l->minsize - l->malloc_alignment;
+
+	if (l->tcache_dummy)
+		most += l->malloc_alignment;
+	return size >= want && size <= most;
+}
+
+/* @p v is memory that could hold a tcache of the shape @p l, whatever is in it. */
+static bool fits_tcache(const struct tls_scan *s, const struct asc_layout *l, asc_addr v)
+{
+	struct asc_error *err;
+	uint64_t size;
+
+	if (v % (2 * s->word) || v < s->word)
+		return false;
+	err = asc_read_word(s->t, v - s->word, &size);
+	if (!err)
+		return tcache_size(l, size & ~(uint64_t)7) && !(size & 2);
+	asc_error_free(err);
+	return false;
 }
 
 /* A tcache of the shape @p l: its chunk has the right size, and counters agree with lists. */
@@ -128,20 +179,13 @@ static bool is_tcache(const struct tls_scan *s, const struct asc_layout *l, asc_
 	struct asc_field counts = l->tcache_counts_are_slots ? l->tcache_perthread_struct_num_slots
 							     : l->tcache_perthread_struct_counts;
 	struct asc_field entries = l->tcache_perthread_struct_entries;
-	uint64_t size, want, limit;
 	uint8_t buf[2048];
 	struct asc_error *err;
+	uint64_t limit;
 
-	if (v % (2 * s->word) || v < s->word || l->sizeof_tcache_perthread_struct > sizeof(buf))
+	if (l->sizeof_tcache_perthread_struct > sizeof(buf) || !fits_tcache(s, l, v))
 		return false;
-	want = asc_max(
-		asc_align_up(l->sizeof_tcache_perthread_struct + s->word, l->malloc_alignment),
-		l->minsize);
-	err = asc_read_word(s->t, v - s->word, &size);
-	if (!err && (size & ~(uint64_t)7) == want && !(size & 2))
-		err = asc_read(s->t, v, buf, (size_t)l->sizeof_tcache_perthread_struct);
-	else if (!err)
-		return false;
+	err = asc_read(s->t, v, buf, (size_t)l->sizeof_tcache_perthread_struct);
 	if (!err)
 		err = asc_read_word(s->t, s->lib->mp + l->malloc_par_tcache_count.off, &limit);
 	asc_error_free(err);
@@ -173,35 +217,63 @@ static bool is_dummy(const struct tls_scan *s, asc_addr v)
 	return map && map->flags_known && !(map->flags & ASC_MAP_WRITE);
 }
 
+/* How many threads have a tcache at this offset; 0 if a thread has what is none. */
+static size_t tcaches_at(const struct tls_scan *s, const struct asc_layout *l, size_t off,
+			 asc_addr *ret_dummy)
+{
+	size_t hits = 0;
+
+	for (size_t i = 0; i < s->blocks.len; i++) {
+		uint64_t v = value(s, i, off);
+
+		if (!v)
+			continue;
+		if (is_tcache(s, l, v)) {
+			hits++;
+			continue;
+		}
+		/* damaged, or in the middle of a change: others vouch for the place */
+		if (fits_tcache(s, l, v))
+			continue;
+		if (!l->tcache_dummy || !is_dummy(s, v))
+			return 0;
+		/* the second word of it stands for "disabled" */
+		if (!*ret_dummy || v < *ret_dummy)
+			*ret_dummy = v;
+	}
+	return hits;
+}
+
 static bool find_tcache(struct tls_scan *s, const struct asc_layout *l, uint64_t *ret,
 			asc_addr *ret_dummy)
 {
+	size_t best = 0;
+
 	for (size_t off = 0; off + s->word <= s->len; off += s->word) {
 		asc_addr dummy = 0;
-		size_t hits = 0, i;
+		size_t hits = tcaches_at(s, l, off, &dummy);
 
-		for (i = 0; i < s->blocks.len; i++) {
-			uint64_t v = value(s, i, off);
-
-			if (!v)
-				continue;
-			if (is_tcache(s, l, v)) {
-				hits++;
-				continue;
-			}
-			if (!l->tcache_dummy || !is_dummy(s, v))
-				break;
-			/* the second word of it stands for "disabled" */
-			if (!dummy || v < dummy)
-				dummy = v;
-		}
-		if (i < s->blocks.len || !hits)
+		/* of equals the nearest to the thread pointer, as for the arena */
+		if (!hits || hits < best ||
+		    (hits == best && !(s->near && s->arch->tls == ASC_TLS_II)))
 			continue;
+		best = hits;
 		*ret = off;
 		*ret_dummy = dummy & ~(asc_addr)15;
-		return true;
 	}
-	return false;
+	return best != 0;
+}
+
+/* No word that is libc's points to what could be a tcache: none was made yet. */
+static bool no_tcache(const struct tls_scan *s, const struct asc_layout *l)
+{
+	if (s->lib->thread_arena_off == UINT64_MAX)
+		return false; /* is libc's block among what was looked at? */
+	for (size_t i = 0; i < s->blocks.len; i++)
+		for (size_t off = 0; off + s->word <= s->len; off += s->word)
+			if (fits_tcache(s, l, value(s, i, off)))
+				return false;
+	return true;
 }
 
 static bool same_but_tcache(const struct asc_layout *a, const struct asc_layout *b)
@@ -313,16 +385,22 @@ static void choose(struct tls_scan *s)
 	asc_addr dummy = 0;
 	uint64_t off;
 
+	lib->tcache_none = true;
 	for (size_t i = 0; asc_layout_row(s->arch, i, &l, &row_first, &row_last); i++) {
 		if (!same_but_tcache(&l, &was) ||
 		    (minor && (minor < row_first || minor > row_last)))
 			continue;
 		first = first ? first : row_first;
 		last = row_last;
-		if (!l.ntcache || !find_tcache(s, &l, &off, &dummy))
+		if (!l.ntcache)
 			continue;
+		if (!find_tcache(s, &l, &off, &dummy)) {
+			lib->tcache_none = lib->tcache_none && no_tcache(s, &l);
+			continue;
+		}
 		l.from = was.from;
 		lib->layout = l;
+		lib->tcache_none = false;
 		lib->tcache_off = off;
 		lib->tcache_dummy = dummy;
 		asc_libc_fact(lib, "tcache", "scan of the threads' TLS", off);
@@ -371,6 +449,7 @@ static void place(struct asc_modules *m, struct tls_scan *s)
 		asc_error_free(err);
 	}
 	s->len = NEAR_TP;
+	s->near = true;
 	lib->tls_offset = s->arch->tls == ASC_TLS_II ? NEAR_TP : 2 * (uint64_t)s->word;
 	asc_libc_fact(lib, "tls_offset", "around the thread pointers", lib->tls_offset);
 }
@@ -382,7 +461,7 @@ struct asc_error *asc_scan_tls(struct asc_modules *m, struct asc_target *t, stru
 
 	s.word = s.arch->word_size;
 	lib->thread_arena_off = lib->tcache_off = UINT64_MAX;
-	lib->tls_known = false;
+	lib->tls_known = lib->tcache_none = false;
 	if (s.arch->tls == ASC_TLS_NONE)
 		return asc_err(ASC_ENOSYM, "no thread-local storage on %s", s.arch->name);
 	place(m, &s);

@@ -270,7 +270,11 @@ static struct asc_error *read_thread(struct asc_model *m, const struct asc_threa
 	th->known = true;
 	attach(m, th);
 	slot = asc_thread_slot(m->t, m->lib, thread, m->lib->tcache_off);
-	if (!m->h->libc.has_tcache || !slot || !asc_model_word(m, slot, &th->tcache) || !th->tcache)
+	th->tcache_known = !m->h->libc.has_tcache || m->lib->tcache_none;
+	if (th->tcache_known || !slot || !asc_model_word(m, slot, &th->tcache))
+		return NULL;
+	th->tcache_known = true;
+	if (!th->tcache)
 		return NULL;
 	if (m->l->tcache_key_random && m->lib->tcache_key)
 		c.key_known = asc_model_word(m, m->lib->tcache_key, &c.key);
@@ -387,6 +391,7 @@ struct asc_error *asc_heap_threads(struct asc_model *m)
 {
 	ASC_AUTO(asc_freep) bool *foreign = NULL;
 	const struct asc_thread *threads;
+	bool unused;
 	size_t n;
 
 	threads = asc_target_threads(m->t, &n);
@@ -399,14 +404,20 @@ struct asc_error *asc_heap_threads(struct asc_model *m)
 	if (!m->h->threads)
 		return asc_err(ASC_ENOMEM, "%zu threads", n);
 	ASC_TRY(prefetch(m, threads, n));
+	m->h->tcaches_known = n || !m->h->libc.has_tcache;
+	/* nobody has allocated: nobody has a cache */
+	unused = m->h->narenas == 1 && !m->h->arenas[0].system_mem && !m->h->arenas[0].top_size;
 	for (size_t i = 0; i < n; i++) {
 		m->h->nthreads = i + 1;
 		if (foreign[i])
 			m->h->threads[i] = (struct asc_heap_thread){ .tid = threads[i].tid,
 								     .known = true,
+								     .tcache_known = true,
 								     .arena = -1 };
 		else
 			ASC_TRY(read_thread(m, &threads[i], &m->h->threads[i]));
+		m->h->tcaches_known = m->h->tcaches_known && m->h->threads[i].tcache_known;
 	}
+	m->h->tcaches_known = m->h->tcaches_known || unused;
 	return link_arenas(m);
 }

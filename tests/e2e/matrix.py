@@ -36,7 +36,7 @@ class Libc:
         """The victim, linked against this libc: with its start files, not the compiler's own."""
         out = BUILD / "matrix-victims" / f"{source}-{self.suite}-{self.arch}{'-static' if static else ''}"
         file = TOP / "tests/victims" / f"{source}.c"
-        if out.exists() and out.stat().st_mtime > file.stat().st_mtime:
+        if out.exists() and out.stat().st_mtime > max(f.stat().st_mtime for f in (file, pathlib.Path(__file__))):
             return out
         out.parent.mkdir(exist_ok=True)
         gcc = pathlib.Path(subprocess.check_output([*self.gcc, "-print-libgcc-file-name"], text=True).strip()).parent
@@ -45,6 +45,10 @@ class Libc:
         if static:
             argv += ["-static", gcc / "crtbeginT.o", file, "-Wl,--whole-archive", self.dev / "libpthread.a",
                      "-Wl,--no-whole-archive", "-Wl,--start-group", self.dev / "libc.a", "-lgcc", "-lgcc_eh", "-Wl,--end-group"]
+            # GNU ld of 2023 makes static i386 programs of 2.43 jump into their data (TLS descriptors); others do not
+            other = next((ld for ld in ("gold", "lld") if shutil.which(f"ld.{ld}")), None)
+            if self.arch == "i386" and other:
+                argv += [f"-fuse-ld={other}"]
             if self.suite == "bullseye":  # the compiler's unwinder asks for a function of 2.35; nobody throws
                 argv += ["-Wl,--defsym,_dl_find_object=0"]
         else:

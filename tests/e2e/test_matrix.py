@@ -74,6 +74,12 @@ def trim_error(victim, target):
     return predicted - (before - now), rss(victim.pid) - now - files
 
 
+def stacks_of(target, env=None):
+    """The functions of every thread's stack, outermost last."""
+    document = arenascope("-q", "--json", *target, "stacks", "--all", env=env, rc=(0, 1)).json
+    return [[f["function"] for f in s["frames"]] for s in document["stacks"] for _ in s["threads"]]
+
+
 def start(libc, tmp_path, static, **more):
     xml = tmp_path / "truth.xml"
     victim = Victim(libc.build("shapes", static), xml, 6, wrapper=libc.wrapper(static), cwd=tmp_path, **more)
@@ -81,12 +87,24 @@ def start(libc, tmp_path, static, **more):
     return victim, xml
 
 
-@pytest.mark.parametrize("static", [False, True], ids=["dynamic", "static"])
-@pytest.mark.parametrize("suite", matrix.SUITES)
-def test_amd64(suite, static, tmp_path):
-    libc = next((l for l in matrix.libcs("amd64") if l.suite == suite), None)
+def native(suite, arch):
+    """A libc whose programs this kernel runs itself."""
+    libc = next((l for l in matrix.libcs(arch) if l.suite == suite), None)
     if not libc:
         pytest.skip(f"no {suite} in the matrix")
+    if not libc.can_build():
+        pytest.skip(f"no compiler for {arch}")
+    if not libc.runs_here():
+        TABLE.append((libc, "live", "-", "skipped: this kernel runs no 32-bit program", "-", "-", "-", "-"))
+        pytest.skip("this kernel runs no 32-bit program")
+    return libc
+
+
+@pytest.mark.parametrize("static", [False, True], ids=["dynamic", "static"])
+@pytest.mark.parametrize("arch", ["amd64", "i386"])
+@pytest.mark.parametrize("suite", matrix.SUITES)
+def test_native(suite, arch, static, tmp_path):
+    libc = native(suite, arch)
     if not kernel_core_works():
         pytest.skip("core_pattern does not write files")
     victim, xml = start(libc, tmp_path, static, core_limit=True)
@@ -98,16 +116,21 @@ def test_amd64(suite, static, tmp_path):
         first = look(libc, kind + "symbols", live, truth, ("scan",) if static else ("dwarf",), live=victim.pid)
         second = look(libc, kind + "stripped", live, truth, ("scan",) if static else ("table",), STRIPPED, victim.pid)
         look(libc, kind + "memory only", live, truth, ("scan", "table"), MEMORY, victim.pid)
+        assert first["target"]["arch"] == {"amd64": "x86_64", "i386": "i386"}[arch]
         same = ("libc", "warnings", "taken_at", "pause_ms", "pause")
         assert without(first, *same) == without(second, *same)
         arenas = [without(arenascope("-q", "--json", *live, "arenas", env=e).json, *same) for e in ({}, STRIPPED, MEMORY)]
         assert arenas[0] == arenas[1] == arenas[2]
+        stacks = stacks_of(live)
+        assert len(stacks) == 7 and sum("main" in s for s in stacks) == 1, stacks
+        assert sum("thread" in s for s in stacks) == 6, stacks
         # the kernel's: gdb's leaves out stacks with guard pages, as threads have from 2.42 on
         core = kernel_core(victim, tmp_path)
     cores = ["-c", core, debug]
     look(libc, kind + "core", cores, truth, ("scan",) if static else ("dwarf",))
     look(libc, kind + "stripped core", cores, truth, ("scan",) if static else ("table",), STRIPPED)
     look(libc, kind + "core, memory only", cores, truth, ("scan", "table"), MEMORY)
+    assert stacks_of(cores) == stacks
     core.unlink()
     victim, xml = start(libc, tmp_path, static)
     with victim:
@@ -162,12 +185,6 @@ def emulated(libc, tmp_path, static):
     return next(iter(sorted(tmp_path.glob("qemu_*.core")))), xml.read_bytes()
 
 
-def stacks_of(target, env=None):
-    """The functions of every thread's stack, outermost last."""
-    document = arenascope("-q", "--json", *target, "stacks", "--all", env=env, rc=(0, 1)).json
-    return [[f["function"] for f in s["frames"]] for s in document["stacks"] for _ in s["threads"]]
-
-
 @pytest.mark.parametrize("static", [False, True], ids=["dynamic", "static"])
 @pytest.mark.parametrize("arch", ["i386", "arm64"])
 @pytest.mark.parametrize("suite", matrix.SUITES)
@@ -181,24 +198,14 @@ def test_emulated_core(suite, arch, static, tmp_path):
     second = look(libc, kind + "stripped core", target, truth, ("scan",) if static else ("table",), STRIPPED)
     look(libc, kind + "core, memory only", target, truth, ("scan", "table"), MEMORY)
     assert first["target"]["arch"] == second["target"]["arch"] == {"i386": "i386", "arm64": "aarch64"}[arch]
+    same = ("libc", "warnings", "taken_at")
+    # qemu's cores of i386 do not say where a thread's TLS is: then what is cached is unknown, and exit 1 says so
+    arenas = [without(arenascope("-q", "--json", *target, "arenas", env=e, rc=(0, 1)).json, *same)
+              for e in ({}, STRIPPED, MEMORY)]
+    assert all(a["complete"] == (a["arenas"][0]["cached_bytes"] is not None) for a in arenas)
+    assert arenas[0] == arenas[1] == arenas[2]
     members = [arenascope_json("-q", *target, "symbols", env=e)["libcs"][0]["members"] for e in ({}, STRIPPED)]
     assert members[0] == members[1]
     stacks = stacks_of(target)
     assert len(stacks) == 7 and sum("main" in s for s in stacks) == 1, stacks
     assert sum("thread" in s for s in stacks) == 6, stacks
-
-
-@pytest.mark.parametrize("suite", matrix.SUITES)
-def test_i386_live(suite, tmp_path):
-    libc = other(suite, "i386")
-    if not libc.runs_here():
-        TABLE.append((libc, "live", "-", "skipped: this kernel runs no 32-bit program", "-", "-", "-", "-"))
-        pytest.skip("this kernel runs no 32-bit program")
-    victim, xml = start(libc, tmp_path, False)
-    with victim:
-        live = ["-p", victim.pid, f"--debug-dir={libc.folder}"]
-        look(libc, "symbols", live, xml.read_bytes(), ("dwarf",), live=victim.pid)
-        look(libc, "stripped", live, xml.read_bytes(), ("table",), STRIPPED, victim.pid)
-        error, files = trim_error(victim, live)
-    assert error == 0
-    TABLE[-2] = (*TABLE[-2][:5], error, files, TABLE[-2][7])
