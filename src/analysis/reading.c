@@ -9,7 +9,8 @@
 #include "target/readers.h"
 #include "target/vmflags.h"
 
-enum { BUSY_TRIES = 20 };
+/* How often, and how long, a moment is waited for at which no lock is held. */
+enum { BUSY_TRIES = 20, BUSY_MS = 1000 };
 
 void asc_range_vec_free(asc_range_vec *v)
 {
@@ -29,10 +30,26 @@ static void look(const struct asc_source *s, struct asc_quiet *q)
 	q->in_malloc = q->busy && !arena;
 }
 
+static uint64_t now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+/* On a machine with a long run queue one stop of many threads takes seconds: tries alone are no bound. */
+static bool tried_enough(const struct asc_quiet_opts *opts, unsigned tries, uint64_t since_ms)
+{
+	return opts->any_moment || tries == BUSY_TRIES || now_ms() - since_ms >= BUSY_MS ||
+	       (opts->interrupted && opts->interrupted());
+}
+
 struct asc_error *asc_stop_quiet(const struct asc_source *s, const struct asc_quiet_opts *opts,
 				 struct asc_quiet *ret)
 {
 	const struct asc_stop_opts so = { .max_pause_ms = opts->max_pause_ms };
+	const uint64_t since = now_ms();
 	struct asc_quiet q = { 0 };
 
 	for (;; q.tries++) {
@@ -42,8 +59,7 @@ struct asc_error *asc_stop_quiet(const struct asc_source *s, const struct asc_qu
 		ASC_TRY(asc_target_stop(s->live, &so));
 		if (!opts->no_stop)
 			look(s, &q);
-		if (!q.busy || opts->any_moment || q.tries == BUSY_TRIES ||
-		    (opts->interrupted && opts->interrupted()))
+		if (!q.busy || tried_enough(opts, q.tries, since))
 			break;
 		asc_target_release(s->live, &p);
 		nanosleep(&ts, NULL);

@@ -54,6 +54,7 @@ enum { REGIONS = 16384, ENTRIES = 32768, HUGE_DEVICES = 16, HUGE_PAGE = 2 << 20 
 #define PM_SWAP	     (1ull << 62)
 #define PM_PRESENT   (1ull << 63)
 
+#define KPF_THP	      (1ull << 22)
 #define KPF_ZERO_PAGE (1ull << 24)
 
 struct asc_pagemap {
@@ -64,8 +65,9 @@ struct asc_pagemap {
 	uint64_t page_size;
 	dev_t hugetlb[HUGE_DEVICES]; /* devices of hugetlb memory */
 	size_t nhugetlb;
-	uint64_t zero_pfn;	/* of the zero page, 0: the kernel does not say */
-	uint64_t huge_zero_pfn; /* likewise; only where PAGEMAP_SCAN does not tell it (before 6.18) */
+	uint64_t zero_pfn;	   /* of the zero page, 0: the kernel does not say */
+	uint64_t huge_zero_pfn;	   /* likewise */
+	bool scan_hides_huge_zero; /* PAGEMAP_SCAN shows it as an ordinary huge page (before 6.18) */
 	struct page_region *regions;
 	uint64_t *entries;
 };
@@ -259,7 +261,7 @@ static struct asc_error *by_scan(struct scan *s, int *ret_errno)
 
 			if (r->categories & IS_GUARD) /* a marker, not memory */
 				continue;
-			if (s->p->huge_zero_pfn &&
+			if (s->p->scan_hides_huge_zero &&
 			    (flags & (ASC_PAGE_HUGE | ASC_PAGE_FILE)) == ASC_PAGE_HUGE)
 				ASC_TRY(add_huge(s, r, flags));
 			else
@@ -273,29 +275,38 @@ static struct asc_error *by_scan(struct scan *s, int *ret_errno)
 
 /* ---- /proc/PID/pagemap ---- */
 
-static bool is_zero_page(const struct asc_pagemap *p, uint64_t pfn)
+/* KPF_ZERO_PAGE if it is a zero page, with KPF_THP if it is the huge one; 0: no, or not known. */
+static uint64_t zero_flags(const struct asc_pagemap *p, uint64_t pfn)
 {
 	uint64_t flags = 0;
 
-	return pfn && p->kpageflags_fd >= 0 &&
-	       pread(p->kpageflags_fd, &flags, 8, (off_t)(pfn * 8)) == 8 && (flags & KPF_ZERO_PAGE);
+	if (!pfn || p->kpageflags_fd < 0 ||
+	    pread(p->kpageflags_fd, &flags, 8, (off_t)(pfn * 8)) != 8 || !(flags & KPF_ZERO_PAGE))
+		return 0;
+	return flags & (KPF_ZERO_PAGE | KPF_THP);
 }
 
-/* The zero page has no users counted, hence no "exclusive" bit; few other pages lack it. */
+/*
+ * The zero pages have no users counted, hence no "exclusive" bit; few other pages lack it. The huge
+ * one passes for a file's (6.18) or not. One that we could not get ourselves is known from here on.
+ */
 static bool entry_is_zero(struct asc_pagemap *p, uint64_t entry, uint64_t addr)
 {
-	uint64_t pfn = entry & PM_PFN;
+	const uint64_t pfn = entry & PM_PFN, nth = addr % HUGE_PAGE / p->page_size;
+	uint64_t flags;
 
-	if (!pfn || (entry & (PM_EXCLUSIVE | PM_FILE)))
+	if (!pfn || (entry & PM_EXCLUSIVE))
 		return false;
-	if (pfn == p->zero_pfn)
+	if (pfn == p->zero_pfn || (p->huge_zero_pfn && pfn == p->huge_zero_pfn + nth))
 		return true;
-	if (p->huge_zero_pfn && pfn - addr % HUGE_PAGE / p->page_size == p->huge_zero_pfn)
-		return true;
-	if (p->zero_pfn || !is_zero_page(p, pfn))
+	if ((p->zero_pfn || (entry & PM_FILE)) && (p->huge_zero_pfn || nth))
 		return false;
-	p->zero_pfn = pfn;
-	return true;
+	flags = zero_flags(p, pfn);
+	if (flags & KPF_THP)
+		p->huge_zero_pfn = pfn - nth;
+	else if (flags)
+		p->zero_pfn = pfn;
+	return flags != 0;
 }
 
 static unsigned flags_of_entry(struct asc_pagemap *p, uint64_t entry, uint64_t addr)
@@ -306,8 +317,9 @@ static unsigned flags_of_entry(struct asc_pagemap *p, uint64_t entry, uint64_t a
 		return ASC_PAGE_SWAPPED;
 	if (!(entry & PM_PRESENT))
 		return 0;
-	return ASC_PAGE_PRESENT | (entry & PM_FILE ? ASC_PAGE_FILE : 0u) |
-	       (entry_is_zero(p, entry, addr) ? ASC_PAGE_ZERO : 0u);
+	if (entry_is_zero(p, entry, addr))
+		return ASC_PAGE_PRESENT | ASC_PAGE_ZERO;
+	return ASC_PAGE_PRESENT | (entry & PM_FILE ? ASC_PAGE_FILE : 0u);
 }
 
 static struct asc_error *map_by_entries(struct scan *s, const struct asc_map *m, int *ret_errno)
@@ -420,15 +432,17 @@ static void find_zero_pages(struct asc_pagemap *p)
 	madvise(m, LEN, MADV_NOHUGEPAGE);
 	(void)*(const volatile char *)m;
 	pfn = entry_at(fd, (uintptr_t)m, p->page_size) & PM_PFN;
-	if (is_zero_page(p, pfn))
+	if (zero_flags(p, pfn) == KPF_ZERO_PAGE)
 		p->zero_pfn = pfn;
 	if (!madvise((void *)huge, HUGE_PAGE, MADV_HUGEPAGE)) {
 		(void)*((const volatile char *)huge + p->page_size);
 		pfn = entry_at(fd, huge, p->page_size) & PM_PFN;
-		if (pfn != p->zero_pfn && is_zero_page(p, pfn) &&
-		    (scan_some(fd, huge, huge + HUGE_PAGE, IS_PFNZERO, &r, 1, &end) != 1 ||
-		     !(r.categories & IS_PFNZERO)))
+		if (zero_flags(p, pfn) & KPF_THP)
 			p->huge_zero_pfn = pfn;
+		p->scan_hides_huge_zero =
+			p->huge_zero_pfn &&
+			(scan_some(fd, huge, huge + HUGE_PAGE, IS_PFNZERO, &r, 1, &end) != 1 ||
+			 !(r.categories & IS_PFNZERO));
 	}
 	munmap(m, LEN);
 }
