@@ -210,6 +210,7 @@ struct asc_core_info {
 	bool truncated;
 	uint64_t missing_bytes;	 /**< of PT_LOAD contents, because of truncation */
 	const char *compression; /**< "zstd", "xz", "lz4", "gzip" or NULL */
+	const char *damage;	 /**< what is wrong with the compressed data, or NULL */
 	int signal;
 	const char *exe; /**< from NT_FILE/NT_PRPSINFO, or NULL */
 	bool has_nt_file;

@@ -38,7 +38,7 @@ static uint64_t now_ms(void)
 	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
 }
 
-/* On a machine with a long run queue one stop of many threads takes seconds: tries alone are no bound. */
+/* With a long run queue one stop of many threads takes seconds: tries alone are no bound. */
 static bool tried_enough(const struct asc_quiet_opts *opts, unsigned tries, uint64_t since_ms)
 {
 	return opts->any_moment || tries == BUSY_TRIES || now_ms() - since_ms >= BUSY_MS ||

@@ -216,6 +216,10 @@ const struct asc_error_help asc_error_helps[] = {
 	  "zero count as resident.",
 	  0 },
 	{ "W-CORRUPT", 1, "the heap is damaged", "Some invariants are violated.", "check" },
+	{ "W-DAMAGED", 1, "the compressed core is damaged",
+	  "All of it came out, but its checksum says that it is not what was packed, or it ends "
+	  "within that: any number may be wrong.",
+	  "copy it again from where it was made" },
 	{ "W-DSTATE", 0, "threads in uninterruptible sleep",
 	  "They could not be stopped in time, but cannot "
 	  "run user code before they see the stop.",

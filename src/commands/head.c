@@ -117,10 +117,16 @@ static void warn_core(struct asc_session *s, struct asc_out *o)
 		return;
 	if (c->truncated) {
 		WARN(s, o, SAID_CORE, "W-TRUNCATED",
-		     "the core is truncated: %s promised, %s there, %s of memory missing",
+		     "the core is truncated: %s promised, %s there, %s of memory missing%s%s",
 		     asc_fmt_bytes(a, c->promised_bytes, false),
 		     asc_fmt_bytes(b, c->file_bytes, false),
-		     asc_fmt_bytes(m, c->missing_bytes, false));
+		     asc_fmt_bytes(m, c->missing_bytes, false), c->damage ? "; " : "",
+		     c->damage ? c->damage : "");
+		asc_out_partial(o);
+	} else if (c->damage) {
+		WARN(s, o, SAID_CORE, "W-DAMAGED",
+		     "%s, though all of the core came out: some of it may not be what was packed",
+		     c->damage);
 		asc_out_partial(o);
 	}
 	if (s->residency && s->residency->source == ASC_RESIDENCY_CORE)

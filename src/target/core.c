@@ -404,6 +404,7 @@ static struct asc_error *parse(struct asc_core *c, const char *path, const char 
 			return truncated(c, path, damage);
 		return asc_core_refuse(&c->bytes, path, c->info.compression);
 	}
+	c->info.damage = damage;
 	c->info.is_gcore = h.shnum > 1;
 	ASC_TRY(read_segments(c, &h));
 	ASC_TRY(read_notes(c, &h));

@@ -27,6 +27,7 @@ enum {
 	CHUNK = 1 << 18,
 	PAGE = 4096,
 	NOT_A_CORE = 1 << 16, /* enough to say what it is */
+	BEHIND = 1 << 20,     /* unpacked behind the core's end, for the checksum there */
 	MEMORY_SHARE = 8,     /* a memory file takes at most 1/8 of RAM */
 	ZSTD_WINDOW_LOG = 30, /* 1 GiB: `zstd --long=30` */
 };
@@ -201,7 +202,8 @@ struct sink {
 	uint64_t len;	  /* unpacked */
 	uint64_t written; /* of it, not holes */
 	uint64_t stop_at;
-	bool probed;
+	bool probed, is_core;
+	uint64_t behind; /* unpacked behind stop_at, and thrown away */
 	uint64_t memory_max;
 	bool (*progress)(void *arg, uint64_t done, uint64_t total);
 	void *progress_arg;
@@ -289,6 +291,7 @@ static void probe(struct sink *s)
 		s->stop_at = NOT_A_CORE;
 		return;
 	}
+	s->is_core = true;
 	if (!asc_mul(h.phnum, h.phentsize, &end) || !asc_add(h.phoff, end, &end) || s->len < end)
 		return;
 	s->probed = true;
@@ -312,8 +315,12 @@ static bool all_zero(const uint8_t *p, size_t len)
 
 static struct asc_error *put(struct sink *s, const uint8_t *p, size_t len)
 {
-	if (s->len + len > s->stop_at)
-		len = (size_t)(s->stop_at - s->len);
+	const uint64_t room = s->stop_at - asc_min(s->len, s->stop_at);
+
+	if (len > room) {
+		s->behind += len - room;
+		len = (size_t)room;
+	}
 	for (size_t done = 0, n; done < len; done += n) {
 		uint64_t at = s->len + done;
 
@@ -339,6 +346,12 @@ static struct asc_error *put(struct sink *s, const uint8_t *p, size_t len)
 
 /* ---- the loop ---- */
 
+/* Behind the core its packing goes on: a checksum, which says whether all of it is right. */
+static bool unpacked(const struct sink *s)
+{
+	return s->len >= s->stop_at && (!s->is_core || s->behind > BEHIND);
+}
+
 static struct asc_error *pump(int fd, const struct codec *c, void *state, struct sink *s,
 			      const char **ret_damage)
 {
@@ -349,7 +362,7 @@ static struct asc_error *pump(int fd, const struct codec *c, void *state, struct
 
 	if (!in || !out)
 		return asc_err(ASC_ENOMEM, "unpack buffers");
-	while (s->len < s->stop_at) {
+	while (!unpacked(s)) {
 		size_t used, made = CHUNK;
 		enum step step;
 
@@ -371,6 +384,8 @@ static struct asc_error *pump(int fd, const struct codec *c, void *state, struct
 		used = have - at;
 		step = c->step(state, in + at, &used, out, &made, last);
 		at += used;
+		if (step == STEP_FRAME && s->len >= s->stop_at)
+			return NULL;
 		if (step == STEP_FRAME)
 			between = true;
 		else if (used || made)

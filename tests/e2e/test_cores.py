@@ -148,7 +148,15 @@ def test_compressed(tool, end, made, tmp_path):
     argv = [tool, "-1", "-c", str(core)] if tool != "xz" else ["xz", "-0", "-c", str(core)]
     with open(packed, "wb") as out:
         subprocess.run(argv, stdout=out, stderr=subprocess.DEVNULL, check=True)
+    whole = packed.read_bytes()
     assert says(packed, rc=0).bytes == truth
+    # the checksum behind the core says that something is wrong, or is missing; zstd keeps its last block back then
+    for spoilt, what in ((whole[:-3] + bytes([whole[-3] ^ 4]) + whole[-2:], "is damaged"), (whole[:-3], "ends too early")):
+        packed.write_bytes(spoilt)
+        document = arenascope_json("-q", "-c", packed, "check", rc=1)
+        (said,) = [w["message"] for w in document["warnings"] if w["code"] in ("W-DAMAGED", "W-TRUNCATED")]
+        assert f"the compressed data {what}" in said and not document["complete"] and not document["findings"]
+    packed.write_bytes(whole)
     # cut off inside of a block: partial, or refused, and said
     packed.write_bytes(packed.read_bytes()[:packed.stat().st_size * 2 // 3])
     run = says(packed, rc=None)
