@@ -15,7 +15,9 @@ TOP = pathlib.Path(__file__).resolve().parents[2]
 BUILD = VICTIMS.parents[1]
 FOLDER = pathlib.Path(os.environ.get("ARENASCOPE_MATRIX", BUILD / "matrix"))
 TRIPLET = {"amd64": "x86_64-linux-gnu", "i386": "i386-linux-gnu", "arm64": "aarch64-linux-gnu"}
-SUITES = ("bullseye", "bookworm", "trixie", "sid", "experimental")
+# what scripts/old-glibc built: releases that no suite has any more
+OLD = pathlib.Path(os.environ.get("ARENASCOPE_OLD", "/nonexistent"))
+SUITES = ("bullseye", "bookworm", "trixie", "sid", "experimental", *sorted(p.name.removesuffix("-amd64") for p in OLD.glob("*-amd64")))
 
 
 class Libc:
@@ -23,6 +25,7 @@ class Libc:
         self.suite, self.arch, self.package_version = suite, arch, version
         self.folder = pathlib.Path(folder)
         self.version = version.split("-")[0]
+        self.minor = int(self.version.split(".")[1])
         self.path = next(self.folder.glob(f"**/{TRIPLET[arch]}/libc.so.6"))
         self.lib = self.path.parent
         self.ld = next(p for p in self.lib.glob("ld-linux*.so.*"))
@@ -49,7 +52,7 @@ class Libc:
             other = next((ld for ld in ("gold", "lld") if shutil.which(f"ld.{ld}")), None)
             if self.arch == "i386" and other:
                 argv += [f"-fuse-ld={other}"]
-            if self.suite == "bullseye":  # the compiler's unwinder asks for a function of 2.35; nobody throws
+            if self.minor < 35:  # the compiler's unwinder asks for a function of 2.35; nobody throws
                 argv += ["-Wl,--defsym,_dl_find_object=0"]
         else:
             pthread = [p for p in [self.lib / "libpthread.so.0"] if p.exists()]
@@ -71,7 +74,8 @@ class Libc:
     def runs_here(self):
         """Can this kernel execute it?"""
         try:
-            return subprocess.run([str(self.ld), "--version"], stdout=subprocess.DEVNULL).returncode in (0, 127)
+            return subprocess.run([str(self.ld), "--version"], stdout=subprocess.DEVNULL,
+                                  stderr=subprocess.DEVNULL).returncode in (0, 127)
         except OSError:
             return False
 
@@ -98,4 +102,5 @@ def _libcs(arches):
 
 def _list():
     out = subprocess.run([TOP / "scripts/matrix", "--list", FOLDER], stdout=subprocess.PIPE, text=True, check=True).stdout
-    return [Libc(*line.split()) for line in out.splitlines()]
+    old = [f"{p.parent.name.removesuffix('-amd64')} amd64 {p.read_text().strip()} {p.parent}" for p in OLD.glob("*-amd64/.done")]
+    return [Libc(*line.split()) for line in [*out.splitlines(), *old]]
