@@ -14,7 +14,7 @@ extern "C" {
 #endif
 
 enum asc_verdict {
-	ASC_VERDICT_UNKNOWN,   /**< no residency: nobody can say */
+	ASC_VERDICT_UNKNOWN, /**< no residency, or what tcaches hold would decide: nobody can say */
 	ASC_VERDICT_LEAK_LIKE, /**< the program holds it */
 	ASC_VERDICT_TRIMMABLE,
 	ASC_VERDICT_RETAINED_DYNAMIC, /**< at the tops, by the dynamic threshold */
@@ -56,7 +56,8 @@ struct asc_fix {
 struct asc_advice {
 	enum asc_verdict verdict;
 	uint64_t verdict_bytes;
-	bool dynamic_grown;	       /**< trim_threshold has been raised by the dynamic rule */
+	const char *why_unknown; /**< static: "nothing is known of pages in memory"; or NULL */
+	bool dynamic_grown;	 /**< trim_threshold has been raised by the dynamic rule */
 	struct asc_advice_item *items; /**< largest first */
 	size_t nitems;
 	struct asc_fix *fixes; /**< in order of what they save */

@@ -58,6 +58,7 @@ struct facts {
 	const struct asc_advise_in *in;
 	const struct asc_pages *m;
 	uint64_t rss, other, retained, trim;
+	uint64_t uncounted; /* at most so much of what is in use may be cached: tcaches not found */
 	uint64_t used_arenas, top_arenas; /* with memory; with a top that could go back */
 	uint64_t tops, tops_kept; /* resident tops of non-main arenas; what stays at 128 KiB */
 	bool grown;
@@ -135,6 +136,37 @@ static void arena_facts(struct facts *f)
 	}
 }
 
+/* What all lists of one tcache hold when they are full: each has chunks of its largest size. */
+static uint64_t tcache_most(const struct asc_heap *heap)
+{
+	enum { NSMALL = 64 };
+	const struct asc_heap_libc *libc = &heap->libc;
+	const struct asc_params *p = &heap->params;
+	uint64_t limit = asc_min(p->tcache_max_bytes, UINT32_MAX) + libc->hdr, all, sum = 0;
+	uint64_t size = libc->minsize;
+
+	for (unsigned i = 0; i < NSMALL && size <= limit; i++, size += libc->malloc_alignment)
+		sum += size;
+	/* from 2.42 on: a list for each power of two */
+	for (uint64_t below = 1024; libc->ntcache > NSMALL && below <= limit && below < UINT32_MAX;
+	     below *= 2)
+		sum += 2 * below;
+	return asc_mul(sum, p->tcache_count, &all) ? all : UINT64_MAX;
+}
+
+/* How much of what is in use may be in tcaches that were not found. */
+static uint64_t uncounted(const struct asc_heap *heap, const struct asc_pages *m)
+{
+	uint64_t threads = 0, all;
+
+	for (size_t i = 0; i < heap->nthreads; i++)
+		threads += !heap->threads[i].tcache_known;
+	/* else another libc's, or no thread is known at all */
+	if (!threads || !heap->params.has_tcache || !asc_mul(tcache_most(heap), threads, &all))
+		return m->in_use;
+	return asc_min(m->in_use, all);
+}
+
 static struct facts facts_of(const struct asc_advise_in *in)
 {
 	const struct asc_ledger *l = in->ledger;
@@ -149,11 +181,13 @@ static struct facts facts_of(const struct asc_advise_in *in)
 		f.grown = !p->no_dyn_threshold && p->mmap_threshold > DEFAULT_THRESHOLD &&
 			  p->trim_threshold == 2 * p->mmap_threshold;
 		arena_facts(&f);
+		f.uncounted = f.m->cached_known ? 0 : uncounted(in->heap, f.m);
 	}
 	return f;
 }
 
-static enum asc_verdict verdict_of(const struct facts *f, uint64_t *ret_bytes)
+/* If @p cached of what is said to be in use were cached. */
+static enum asc_verdict verdict_if(const struct facts *f, uint64_t cached, uint64_t *ret_bytes)
 {
 	const struct asc_ledger *l = f->in->ledger;
 	const struct {
@@ -166,8 +200,8 @@ static enum asc_verdict verdict_of(const struct facts *f, uint64_t *ret_bytes)
 		{ ASC_VERDICT_TRIMMABLE, f->trim, true },
 		{ f->used_arenas >= 16 ? ASC_VERDICT_ARENAS : ASC_VERDICT_FRAGMENTED,
 		  f->m->fragmented, true },
-		{ ASC_VERDICT_CACHED, f->m->cached, true },
-		{ ASC_VERDICT_LEAK_LIKE, f->m->in_use, false },
+		{ ASC_VERDICT_CACHED, f->m->cached + cached, true },
+		{ ASC_VERDICT_LEAK_LIKE, f->m->in_use - cached, false },
 		{ ASC_VERDICT_MMAPPED, l->mmapped_chunks, false },
 		{ ASC_VERDICT_NOT_MALLOC, f->other, false },
 	};
@@ -186,6 +220,18 @@ static enum asc_verdict verdict_of(const struct facts *f, uint64_t *ret_bytes)
 	if (f->rss - l->files - l->shared < SMALL)
 		return ASC_VERDICT_NOTHING;
 	return shares[best].v;
+}
+
+/* Said only if it holds whatever is in the tcaches that were not found. */
+static enum asc_verdict verdict_of(const struct facts *f, uint64_t *ret_bytes)
+{
+	uint64_t bytes = 0;
+	enum asc_verdict v = verdict_if(f, 0, ret_bytes);
+
+	if (verdict_if(f, f->uncounted, &bytes) == v)
+		return v;
+	*ret_bytes = 0;
+	return ASC_VERDICT_UNKNOWN;
 }
 
 /* ---- sentences ---- */
@@ -245,7 +291,7 @@ static struct asc_error *about_free(struct builder *b)
 			size_text(x, f->trim), percent(f->trim, f->rss)));
 	if (matters(f, f->m->fragmented))
 		ASC_TRY(about_fragments(b));
-	if (matters(f, f->m->cached)) {
+	if (matters(f, f->m->cached) && f->m->cached_known) {
 		uint64_t threads = 0;
 
 		for (size_t i = 0; i < f->in->heap->nthreads; i++)
@@ -313,6 +359,11 @@ static struct asc_error *about_used(struct builder *b)
 	const struct asc_ledger_item *most = NULL;
 	char x[32], y[32];
 
+	if (f->in->heap && !f->m->cached_known)
+		ASC_TRY(item(b, "tcaches_unknown", f->uncounted, "threads",
+			     "Not all tcaches were found: up to %s (%u%% of RSS) of what is called "
+			     "in use may be cached.",
+			     size_text(x, f->uncounted), percent(f->uncounted, f->rss)));
 	if (f->in->heap && f->m->in_use >= f->rss / 4 && matters(f, f->m->in_use))
 		ASC_TRY(item(b, "in_use", f->m->in_use, "sizes --used",
 			     "%s (%u%% of RSS) is in use by the program: allocated and not freed.",
@@ -438,7 +489,7 @@ static struct asc_error *fixes(struct builder *b)
 					     (f->used_arenas - few),
 				    .cost = "threads wait for each other's arena locks when they "
 					    "allocate much" }));
-	if (matters(f, f->m->cached) && f->in->heap->libc.has_tcache)
+	if (matters(f, f->m->cached) && f->m->cached_known && f->in->heap->libc.has_tcache)
 		ASC_TRY(fix(b, (struct asc_fix){ .tunable = "glibc.malloc.tcache_count",
 						 .value = 0,
 						 .usable = tunables,
@@ -497,9 +548,12 @@ struct asc_error *asc_advise(const struct asc_advise_in *in, struct asc_advice *
 
 	if (!a)
 		return asc_err(ASC_ENOMEM, "advice");
+	a->why_unknown = in->ledger->known ? NULL : "nothing is known of pages in memory";
 	if (in->ledger->known) {
 		b.f = facts_of(in);
 		a->verdict = verdict_of(&b.f, &a->verdict_bytes);
+		if (a->verdict == ASC_VERDICT_UNKNOWN)
+			a->why_unknown = "not all tcaches were found";
 		a->dynamic_grown = b.f.grown;
 		err = fill(&b);
 	}

@@ -214,10 +214,13 @@ static void name_call(const struct asc_thread *th, const struct asc_trace *trace
 {
 	const char *f = NULL;
 
-	/* 2.41 and later: cancellable calls go through functions of that name */
+	/*
+	 * 2.41 and later: cancellable calls go through functions of that name; i386 enters the
+	 * kernel by the vDSO.
+	 */
 	for (size_t i = 0; i < trace->n && trace->v[i].in_libc && trace->v[i].function; i++) {
 		f = trace->v[i].function;
-		if (!strstr(f, "syscall_cancel"))
+		if (!strstr(f, "syscall_cancel") && strcmp(f, "__kernel_vsyscall"))
 			break;
 	}
 

@@ -60,6 +60,13 @@ static const char *no_registers(const struct asc_thread *th)
 	}
 }
 
+static bool in_vdso(struct asc_modules *m, asc_addr pc)
+{
+	const struct asc_module *mod = asc_modules_at(m, pc);
+
+	return mod && mod->is_vdso;
+}
+
 static struct asc_error *read_trace(struct asc_unwinder *u, struct asc_modules *m,
 				    const struct asc_libc *libcs, size_t nlibcs,
 				    const struct asc_thread *th, size_t max_depth,
@@ -92,6 +99,9 @@ static struct asc_error *read_trace(struct asc_unwinder *u, struct asc_modules *
 		name_frame(m, libcs, nlibcs, &ret->v[i]);
 	}
 	ret->n = s.n;
+	/* i386's system calls, and everybody's clock_gettime, are a part of libc there */
+	if (s.n > 1 && in_vdso(m, ret->v[0].pc))
+		ret->v[0].in_libc = ret->v[1].in_libc;
 	asc_stack_free(&s);
 	return NULL;
 }

@@ -47,8 +47,7 @@ void asc_put_verdict(struct asc_out *o, const struct asc_advice *a, uint64_t rss
 
 	if (asc_out_is_text(o)) {
 		if (!known)
-			asc_out_text(o,
-				     "Verdict: UNKNOWN, since nothing is known of pages in memory");
+			asc_out_text(o, "Verdict: UNKNOWN, since %s", a->why_unknown);
 		else
 			asc_out_text(
 				o, "Verdict: %s%s%s   %s, %.0f%% of RSS",

@@ -59,11 +59,11 @@ static const struct asc_col state_cols[] = {
 	{ NULL, "BYTES", ASC_COL_RIGHT },
 };
 
-static void put_states(struct asc_out *o, const struct asc_arena *a)
+static void put_states(struct asc_out *o, const struct asc_heap *heap, const struct asc_arena *a)
 {
 	asc_out_table(o, NULL, NULL, NULL, state_cols, ASC_ARRAY_SIZE(state_cols));
 	for (int i = 0; i < ASC_NSTATES; i++) {
-		bool known = i != ASC_INUSE || a->in_use_known;
+		bool known = asc_state_known(heap, a, (enum asc_state)i);
 		const struct asc_value v[] = {
 			ASC_V_STR(asc_state_name((enum asc_state)i)),
 			known ? ASC_V_COUNT(a->counts[i]) : ASC_V_UNKNOWN,
@@ -137,7 +137,7 @@ static void put_text(struct asc_session *s, struct asc_out *o, unsigned n)
 	asc_out_text(o, "%s", "");
 	put_pages(o, al ? &al->pages : &unknown);
 	asc_out_text(o, "%s", "");
-	put_states(o, a);
+	put_states(o, heap, a);
 	asc_out_text(o, "%s", "");
 	put_heaps(o, a, al);
 	asc_out_text(o, "%s", "");

@@ -101,13 +101,19 @@ static struct json_object *heaps_json(const struct line *l)
 	return list;
 }
 
-static struct json_object *states_json(const struct asc_arena *a, const uint64_t *v)
+bool asc_state_known(const struct asc_heap *heap, const struct asc_arena *a, enum asc_state s)
+{
+	return (s != ASC_INUSE || a->in_use_known) && (s != ASC_TCACHE || heap->tcaches_known);
+}
+
+static struct json_object *states_json(const struct line *l, const uint64_t *v)
 {
 	struct json_object *j = json_object_new_object();
 
 	for (int i = 0; i < ASC_NSTATES; i++)
-		json_object_object_add(j, asc_state_name((enum asc_state)i),
-				       bytes_if(i != ASC_INUSE || a->in_use_known, v[i]));
+		json_object_object_add(
+			j, asc_state_name((enum asc_state)i),
+			bytes_if(asc_state_known(l->heap, l->arena, (enum asc_state)i), v[i]));
 	return j;
 }
 
@@ -124,8 +130,8 @@ static void extras(struct asc_out *o, const struct line *l)
 	}
 	asc_out_row_extra(o, "threads", tids);
 	asc_out_row_extra(o, "heaps", heaps_json(l));
-	asc_out_row_extra(o, "chunk_counts", states_json(a, a->counts));
-	asc_out_row_extra(o, "chunk_bytes", states_json(a, a->bytes));
+	asc_out_row_extra(o, "chunk_counts", states_json(l, a->counts));
+	asc_out_row_extra(o, "chunk_bytes", states_json(l, a->bytes));
 }
 
 static const struct asc_col cols[] = {

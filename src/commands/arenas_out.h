@@ -22,6 +22,8 @@ extern const char asc_arenas_sort_keys[];
 /* The nine page fields of one region or arena into @p to; null where unknown. */
 struct json_object;
 void asc_json_pages(struct json_object *to, const struct asc_pages *p);
+/* Were chunks of this state told from others? Else those numbers are unknown. */
+bool asc_state_known(const struct asc_heap *heap, const struct asc_arena *a, enum asc_state s);
 /* "-", "held", "held, waited for" */
 const char *asc_lock_text(uint32_t mutex);
 

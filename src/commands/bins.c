@@ -123,6 +123,8 @@ static struct asc_error *run(struct asc_session *s, const struct asc_args *a, st
 	ASC_TRY(asc_args_at_arena(a, 0, s, &n));
 	asc_put_bins(asc_session_heap(s), o, asc_args_count(a) ? (int)n : -1,
 		     asc_args_get(a, "kind"));
+	if (wanted(asc_args_get(a, "kind"), "tcache"))
+		asc_partial_tcaches(s, o);
 	return NULL;
 }
 

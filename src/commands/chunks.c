@@ -125,6 +125,7 @@ static struct asc_error *run(struct asc_session *s, const struct asc_args *a, st
 	if (asc_interrupted())
 		return asc_err(ASC_EINTR, "interrupted after %llu chunks",
 			       (unsigned long long)f.put);
+	asc_partial_tcaches(s, o);
 	/* what --limit cut off is said, but is what was asked for */
 	asc_out_field(o, "listed", NULL, ASC_V_COUNT(f.put));
 	asc_out_field(o, "limited", NULL, ASC_V_BOOL(!go_on && f.put == f.limit));

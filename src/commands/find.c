@@ -129,8 +129,10 @@ static struct asc_error *run(struct asc_session *s, const struct asc_args *a, st
 	}
 	asc_out_field(o, "address", "address", ASC_V_ADDR(addr));
 	asc_out_field(o, "what", "is", ASC_V_STR(heap ? what_of(&w) : "not malloc's"));
-	if (heap)
+	if (heap) {
 		put_malloc(o, heap, &w, addr);
+		asc_partial_tcaches(s, o);
+	}
 	put_place(s, o, addr);
 	put_map(s, o, addr);
 	return NULL;

@@ -141,9 +141,10 @@ static void warn_libc(struct asc_session *s, struct asc_out *o)
 
 	if (libc && libc->layout && strcmp(libc->layout, "dwarf"))
 		WARN(s, o, SAID_LAYOUT, "W-LAYOUT",
-		     "no debug file for libc (build-id %s): its layout is from the built-in %s, "
+		     "no debug file for libc (build-id %s): its layout is from %s, "
 		     "checked by invariants; `symbols` says what was tried",
-		     *libc->build_id ? libc->build_id : "unknown", libc->layout);
+		     *libc->build_id ? libc->build_id : "unknown",
+		     strcmp(libc->layout, "table") ? "a scan of its memory" : "the built-in table");
 	if (s->other_libcs) {
 		ASC_AUTO(asc_freep) char *text = asc_error_text(s->other_libcs);
 		WARN(s, o, SAID_OTHER_LIBC, "W-LIBC", "a further copy of libc is not shown: %s",
@@ -209,6 +210,13 @@ static void warn_stop(struct asc_session *s, struct asc_out *o)
 	}
 }
 
+void asc_partial_tcaches(const struct asc_session *s, struct asc_out *o)
+{
+	for (size_t i = 0; i < s->nheaps; i++)
+		if (s->heaps[i] && !s->heaps[i]->tcaches_known)
+			asc_out_partial(o);
+}
+
 static void warn_heap(struct asc_session *s, struct asc_out *o)
 {
 	const struct asc_heap *heap = asc_session_heap(s);
@@ -219,7 +227,7 @@ static void warn_heap(struct asc_session *s, struct asc_out *o)
 	if (heap && !heap->tcaches_known) {
 		WARN(s, o, SAID_TCACHES, "W-TCACHE",
 		     "the tcaches of some threads could not be found: what they cache is counted "
-		     "as in use, how much that is is unknown");
+		     "as in use, and how much that is is not known");
 		if (s->ledger)
 			asc_out_partial(o);
 	}

@@ -29,7 +29,7 @@ static const struct asc_col group_cols[] = {
 	{ "strands_bytes", "STRANDS", ASC_COL_RIGHT },
 };
 
-static void put_pins(struct asc_out *o, const struct asc_pins *p, bool known)
+static void put_pins(struct asc_out *o, const struct asc_pins *p, bool known, bool cached_known)
 {
 	asc_out_table(o, "pins", NULL, "pin", pin_cols, ASC_ARRAY_SIZE(pin_cols));
 	for (size_t i = 0; i < p->n; i++) {
@@ -40,7 +40,7 @@ static void put_pins(struct asc_out *o, const struct asc_pins *p, bool known)
 			ASC_V_COUNT(pin->arena),
 			ASC_V_ADDR(pin->region),
 			ASC_V_COUNT(pin->chunks),
-			ASC_V_COUNT(pin->cached),
+			cached_known ? ASC_V_COUNT(pin->cached) : ASC_V_UNKNOWN,
 			ASC_V_BYTES(pin->bytes),
 			ASC_V_BYTES_IF(known, pin->strands),
 			ASC_V_BYTES_IF(known, pin->frees),
@@ -103,12 +103,13 @@ static struct asc_error *run(struct asc_session *s, const struct asc_args *a, st
 		     "memory would come back.",
 		     p->islands, asc_fmt_bytes(x, p->bytes, asc_out_opts(o)->exact_bytes),
 		     known ? asc_fmt_bytes(y, p->strands, asc_out_opts(o)->exact_bytes) : "?");
-	put_pins(o, p, known);
+	put_pins(o, p, known, asc_session_heap(s)->tcaches_known);
 	put_groups(o, p, known);
 	if (!known)
 		asc_out_partial(o);
 	if (!asc_session_heap(s)->complete)
 		asc_out_partial(o);
+	asc_partial_tcaches(s, o);
 	return NULL;
 }
 

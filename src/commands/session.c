@@ -240,7 +240,10 @@ static struct asc_error *foreign_allocator(struct asc_session *s)
 	char *path = s->allocator_module ? asc_escape(s->allocator_module) : NULL;
 
 	struct asc_error *err = asc_err_id(
-		asc_err(ASC_EUNSUPPORTED, "this program's malloc is %s, not glibc's", s->allocator),
+		strcmp(s->allocator, "another")
+			? asc_err(ASC_EUNSUPPORTED, "this program's malloc is %s, not glibc's",
+				  s->allocator)
+			: asc_err(ASC_EUNSUPPORTED, "this program's malloc is not glibc's"),
 		"E-ALLOCATOR");
 	if (l && l->known && l->rss && asc_session_heap(s))
 		asc_err_why(err, "%s provides malloc; glibc's arenas hold %.1f%% of RSS",

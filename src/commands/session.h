@@ -101,6 +101,8 @@ bool asc_session_progress(void *session, uint64_t done, uint64_t total);
 /* Fields that stand in front of every document, warnings that concern all of it. @p session */
 struct asc_out;
 void asc_session_head(void *session, struct asc_out *o);
+/* For commands that show states of chunks: partial if tcaches were not found (W-TCACHE). */
+void asc_partial_tcaches(const struct asc_session *s, struct asc_out *o);
 /* Run @p command's document: needs, head, run, end. @p ret_complete: exit status 0 or 1. */
 struct asc_cmd;
 struct asc_args;

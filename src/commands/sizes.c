@@ -208,6 +208,7 @@ static struct asc_error *run(struct asc_session *s, const struct asc_args *a, st
 	if (!err) {
 		put_classes(o, z, used, free_);
 		put_top(o, z, used, free_);
+		asc_partial_tcaches(s, o);
 	}
 	free(z->slots);
 	free(z);

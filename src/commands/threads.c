@@ -165,6 +165,7 @@ static struct asc_error *run(struct asc_session *s, const struct asc_args *a, st
 		put_thread(s, &look, stuck, i, &th[i], o);
 	asc_out_table_end(o);
 	put_arenas(s, look.heap, o);
+	asc_partial_tcaches(s, o);
 	return NULL;
 }
 

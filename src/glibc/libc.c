@@ -469,14 +469,22 @@ static struct asc_error *none(struct asc_modules *m, struct asc_target *t)
 
 	if (name && !strcmp(name, "musl")) {
 		err = asc_err(ASC_EUNSUPPORTED, "the process uses musl, not glibc");
-		err = asc_err_why(asc_err_id(err, "E-MUSL"), "its C library is %s",
+		err = asc_err_why(asc_err_id(err, "E-MUSL"),
+				  mod && mod->is_exe ? "it is linked into %s"
+						     : "its C library is %s",
 				  mod && mod->path[0] ? mod->path : "musl");
+	} else if (name && strcmp(name, "glibc")) {
+		err = asc_err(ASC_EUNSUPPORTED, "this program's malloc is %s, not glibc's", name);
+		err = asc_err_why(asc_err_id(err, "E-ALLOCATOR"),
+				  "it is linked into %s; there are no arenas of glibc's, 0.0%% of "
+				  "RSS",
+				  mod && mod->path[0] ? mod->path : "the program");
 	} else {
-		err = asc_err(ASC_EUNSUPPORTED, "no glibc in this process");
+		err = asc_err(ASC_EUNSUPPORTED, "no malloc of glibc's in this process");
 		err = asc_err_why(
 			asc_err_id(err, "E-NOGLIBC"),
-			"none of %zu mapped modules has the SONAME libc.so.6, and the program "
-			"holds no static glibc",
+			"none of %zu mapped modules has the SONAME libc.so.6, and in the program "
+			"itself there is no arena of a static glibc",
 			asc_modules_count(m));
 	}
 	return asc_err_try(err, "rss, threads and stacks work for it");

@@ -5,8 +5,10 @@
  */
 #include "symbols/allocator.h"
 
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/cleanup.h"
 #include "base/num.h"
 #include "symbols/priv.h"
 
@@ -44,6 +46,73 @@ static const char *by_marker(struct asc_modules *m, struct asc_module *mod)
 		if (syms[i].name[0])
 			return markers[i].name;
 	return NULL;
+}
+
+/* What an allocator says of itself: all that is left of one that was linked in and stripped. */
+static const struct {
+	const char *text, *name;
+} texts[] = {
+	{ "<jemalloc>: ", "jemalloc" },
+	{ "tcmalloc.max_total_thread_cache_bytes", "tcmalloc" },
+	{ "mimalloc: error: ", "mimalloc" },
+	{ "\xff Go buildinf:", "Go" },
+};
+
+static const char *in_text(const char *buf, size_t n)
+{
+	for (size_t i = 0; i < ASC_ARRAY_SIZE(texts); i++)
+		if (memmem(buf, n, texts[i].text, strlen(texts[i].text)))
+			return texts[i].name;
+	return NULL;
+}
+
+static const char *by_text(struct asc_modules *m, struct asc_module *mod)
+{
+	enum { PIECE = 256 << 10, OVERLAP = 64, SEGMENT_MAX = 64 << 20 };
+	ASC_AUTO(asc_freep) char *buf = malloc(PIECE);
+	struct asc_elf *e = asc_module_elf(m, mod);
+	const char *name = NULL;
+
+	for (size_t i = 0; buf && e && i < e->nph && !name; i++) {
+		const GElf_Phdr *p = &e->ph[i];
+		size_t n = 0;
+
+		if (p->p_type != PT_LOAD || p->p_filesz > SEGMENT_MAX)
+			continue;
+		for (uint64_t at = 0; at < p->p_filesz && !name; at += n - OVERLAP) {
+			n = asc_elf_read(e, p->p_vaddr + at, buf,
+					 (size_t)asc_min(PIECE, p->p_filesz - at));
+			name = in_text(buf, n);
+			if (n <= OVERLAP)
+				break;
+		}
+	}
+	return name;
+}
+
+static bool has_symbol(struct asc_modules *m, struct asc_module *mod, const char *name)
+{
+	struct asc_sym sym;
+
+	asc_symbols_find(m, mod, &name, 1, &sym);
+	return sym.name[0];
+}
+
+/* malloc is the program's own: linked in, with glibc or instead of it. */
+static const char *linked_in(struct asc_modules *m, struct asc_module *exe)
+{
+	const char *name;
+
+	/* others define __libc_malloc too */
+	if (!asc_modules_is_dynamic(m) && has_symbol(m, exe, "main_arena"))
+		return "glibc";
+	name = by_text(m, exe);
+	if (name)
+		return name;
+	/* mallocng, and the one before it */
+	if (has_symbol(m, exe, "__malloc_donate") || has_symbol(m, exe, "__libc_malloc_impl"))
+		return "musl";
+	return asc_modules_is_dynamic(m) ? "another" : NULL;
 }
 
 static bool has(const char *s, const char *part)
@@ -92,8 +161,6 @@ const char *asc_allocator_detect(struct asc_modules *m, struct asc_target *t,
 {
 	struct asc_module *mod, *unused;
 	const char *name;
-	struct asc_sym sym;
-	struct asc_error *err;
 
 	(void)t;
 	if (!ret)
@@ -106,8 +173,13 @@ const char *asc_allocator_detect(struct asc_modules *m, struct asc_target *t,
 		return "valgrind";
 	}
 	mod = asc_modules_definer(m, "malloc");
-	if (!mod)
-		return NULL;
+	if (!mod) {
+		/* a static program without symbols */
+		mod = asc_modules_exe(m);
+		name = mod ? by_text(m, mod) : NULL;
+		*ret = name ? mod : NULL;
+		return name;
+	}
 	*ret = mod;
 	name = by_name(mod);
 	if (name)
@@ -115,17 +187,5 @@ const char *asc_allocator_detect(struct asc_modules *m, struct asc_target *t,
 	name = by_marker(m, mod);
 	if (name)
 		return name;
-	if (mod->is_exe) {
-		/* linked in: glibc's own leaves main_arena or its functions */
-		err = asc_symbol_find(m, mod, "__libc_malloc", &sym);
-		asc_error_free(err);
-		if (!err)
-			return "glibc";
-		err = asc_symbol_find(m, mod, "__malloc_donate", &sym);
-		asc_error_free(err);
-		if (!err)
-			return "musl";
-		return asc_modules_is_dynamic(m) ? "another" : NULL;
-	}
-	return "another";
+	return mod->is_exe ? linked_in(m, mod) : "another";
 }

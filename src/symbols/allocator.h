@@ -7,7 +7,7 @@
 
 /*
  * "glibc", "jemalloc", "tcmalloc", "mimalloc", "musl", "ASan", "valgrind", "malloc_debug"
- * (MALLOC_CHECK_ by libc_malloc_debug.so), or "another" for a library that nobody knows: static
+ * (MALLOC_CHECK_ by libc_malloc_debug.so), "Go" for its runtime, or "another" for a library that nobody knows: static
  * text. NULL: it cannot be told.
  *
  * @param ret  the module that provides it, or NULL; may be NULL itself

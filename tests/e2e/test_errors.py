@@ -5,6 +5,7 @@ ARENASCOPE_TABLE=FILE writes what was seen as a table. Where the machine has no 
 the kernel's answer is injected by strace and the file that tells why is mounted over.
 """
 
+import csv
 import os
 import pathlib
 import re
@@ -266,9 +267,14 @@ def others_still_work(pid):
 def test_musl(row, tmp_path, static):
     with helpers.Victim(compiled(tmp_path, "musl-gcc", *static)) as v:
         v.line("ready")
-        row(arenascope("-p", v.pid, "arenas", rc=None), 69, "E-NOGLIBC" if static else "E-MUSL",
-            "glibc" if static else "musl", "rss, threads and stacks")
+        row(arenascope("-p", v.pid, "arenas", rc=None), 69, "E-MUSL", "musl", "rss, threads and stacks")
         others_still_work(v.pid)
+    if static:  # nothing says whose it is any more
+        subprocess.run(["strip", v.argv[0]], check=True)
+        with helpers.Victim(v.argv[0]) as stripped:
+            stripped.line("ready")
+            row(arenascope("-p", stripped.pid, "arenas", rc=None), 69, "E-NOGLIBC", "SONAME libc.so.6", "rss, threads and stacks")
+            others_still_work(stripped.pid)
 
 
 @pytest.mark.parametrize("library, name", [("libjemalloc.so.2", "jemalloc"), ("libtcmalloc_minimal.so.4", "tcmalloc"),
@@ -462,6 +468,69 @@ def test_corrupt_heap(row, victim):
     line = v.line("damaged").split()
     row(arenascope("-p", v.pid, "check", rc=None), 1, line[1], line[2], "ARENA", "bytes from here on were not walked", on="out")
     row(arenascope("-p", v.pid, "check", rc=None), 1, "W-CORRUPT", "check")
+
+
+# what shows states of chunks cannot tell cached ones then; what does not goes on as ever
+SHOWS_CACHED = [["report"], ["rss"], ["arenas"], ["arena", "0"], ["bins"], ["sizes"], ["chunks"], ["threads"], ["pins"], ["map"], ["advise"],
+                ["trim", "-n"], ["reclaim", "-n"]]
+SHOWS_NONE = [["malloc-info"], ["malloc-stats"], ["check"], ["params"], ["stuck"], ["stacks"]]
+
+
+def nothing_about_tcaches(document):
+    """No number in the document stands for what is not known, 0 least of all."""
+    def walk(v, key=""):
+        if isinstance(v, dict):
+            for k, x in v.items():
+                walk(x, k)
+        elif isinstance(v, list):
+            for x in v:
+                walk(x, key)
+        elif key in ("cached_bytes", "cached_chunks", "tcache_chunks", "tcache_bytes", "tcache"):
+            assert v is None, (key, v)
+    walk(document)
+
+
+@pytest.mark.parametrize("how", ["1", "files"])
+def test_tcaches_not_found(row, victim, how):
+    """All counters of the only tcache are damaged: without symbols nothing tells where it is."""
+    env = {"ARENASCOPE_NO_DEBUG": how}
+    v = victim("lost", 3)
+    v.line("ready")
+    run = row(arenascope("-p", v.pid, "arenas", env=env, rc=None), 1, "W-TCACHE", "tcaches", "counted as in use")
+    # ARENA KIND MAPPED RSS IN-USE CACHED
+    assert run.out.splitlines()[2].split()[5] == "?", run.out
+    assert arenascope("help", "W-TCACHE").out.startswith("W-TCACHE   a warning, exit 1\n")
+    for command in SHOWS_CACHED + SHOWS_NONE:
+        run = arenascope("-q", "-f", "json", "-p", v.pid, *command, env=env, rc=None)
+        assert run.rc == (command in SHOWS_CACHED), run
+        if command[0] not in ("malloc-info", "malloc-stats", "stacks"):
+            assert "W-TCACHE" in [w["code"] for w in run.json["warnings"]], run
+            nothing_about_tcaches(run.json)
+    table = list(csv.DictReader(arenascope("-q", "-f", "csv", "-p", v.pid, "arenas", env=env, rc=1).out.splitlines()))
+    assert [row["cached_bytes"] for row in table] == [""] and int(table[0]["in_use_bytes"]) > 3000, table
+    metrics = arenascope("-q", "-f", "openmetrics", "-p", v.pid, "report", env=env, rc=1).out
+    assert "in_use" in metrics and not re.search(r'^[a-z_]*cached[a-z_]*[ {]|"tcache"', metrics, re.M), metrics
+
+
+def test_verdict_without_tcaches(row, victim):
+    """The verdict holds whatever the tcaches hold, or there is none."""
+    def verdict(v, env=None):
+        return arenascope("-q", "--json", "-p", v.pid, "advise", env=env, rc=None).json
+    # 20 MiB are cached, and look in use
+    many = victim("lost", 20000, env={"GLIBC_TUNABLES": "glibc.malloc.tcache_count=20000"})
+    many.line("ready")
+    assert verdict(many)["verdict"]["code"] == "tcache"
+    document = verdict(many, NO_DEBUG)
+    assert document["verdict"] == {**document["verdict"], "code": "unknown", "bytes": None, "share_of_rss": None}, document
+    about = {f["code"]: f for f in document["findings"]}
+    assert "cached" not in about and about["tcaches_unknown"]["bytes"] >= 20000 * 1008, about
+    assert not [f for f in document["fixes"] if "tcache" in (f["setting"] or "")]
+    row(arenascope("-p", many.pid, "advise", env=NO_DEBUG, rc=None), 1, "Verdict: UNKNOWN, since not all tcaches were found", on="out")
+    # 7 of a size at most can be in one: the rest is in use for certain
+    few = victim("lost", 20000)
+    few.line("ready")
+    assert verdict(few)["verdict"] == {**verdict(few, NO_DEBUG)["verdict"]}
+    assert {f["code"]: f for f in verdict(few, NO_DEBUG)["findings"]}["tcaches_unknown"]["bytes"] < 300 << 10
 
 
 def test_corrupt_free_lists_at_trim(row, victim):

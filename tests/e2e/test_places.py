@@ -312,18 +312,20 @@ def test_settings(suite, tmp_path):
 # ---- other allocators ----
 
 
-def others(pid, name):
+def others(pid, name, arenas=True):
     """What is said of a process whose malloc is another, and what goes on working."""
     run = arenascope("-p", pid, "arenas", rc=69)
     assert "E-ALLOCATOR" in run.err and f"malloc is {name}" in run.err and "% of RSS" in run.err, run
     document = symbols(pid)
     assert document["libc"]["allocator"] == name
+    assert bool(document["libcs"]) == arenas
     for command in ("rss", "threads", "stacks"):
         arenascope("-q", "--json", "-p", pid, command, rc=(0, 1))
     ledger = arenascope("-q", "--json", "-p", pid, "rss", rc=(0, 1)).json["ledger"]
     assert ledger["malloc"]["resident_bytes"] < ledger["rss_bytes"]
-    forced = arenascope("-q", "--json", "-p", pid, "--force", "arenas", rc=(0, 1)).json
-    assert forced["arenas"]
+    if arenas:
+        forced = arenascope("-q", "--json", "-p", pid, "--force", "arenas", rc=(0, 1)).json
+        assert forced["arenas"]
 
 
 @pytest.mark.parametrize("how", ["preloaded", "linked"])
@@ -338,6 +340,116 @@ def test_other_allocator(library, name, how, tmp_path):
     with Victim(program, tmp_path / "truth.xml", 2, env=env) as victim:
         victim.line("ready")
         others(victim.pid, name)
+
+
+# Linked in, they are part of the program: then their symbols tell, and without symbols their messages.
+ARCHIVES = [("libjemalloc.a", "jemalloc"), ("libtcmalloc_minimal.a", "tcmalloc")]
+
+
+ALLOCATES = """
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+static void *keep[4][200];
+static void *work(void *arg)
+{
+	void **all = arg;
+
+	for (size_t i = 0; i < 200; i++)
+		all[i] = memset(malloc(100 + i * 97), 1, 100 + i * 97);
+	for (size_t i = 0; i < 200; i += 3)
+		free(all[i]);
+	while (all != keep[0])
+		pause();
+	return 0;
+}
+int main(void)
+{
+	pthread_t t;
+
+	for (int i = 1; i < 4; i++)
+		pthread_create(&t, 0, work, keep[i]);
+	work(keep[0]);
+	puts("ready");
+	fflush(stdout);
+	return getchar() != EOF;
+}
+"""
+
+
+@pytest.mark.parametrize("stripped", [False, True], ids=["symbols", "stripped"])
+@pytest.mark.parametrize("static", [[], ["-static"]], ids=["dynamic", "static"])
+@pytest.mark.parametrize("archive,name", ARCHIVES)
+def test_allocator_linked_in(archive, name, static, stripped, tmp_path):
+    if not (LIBRARIES / archive).exists():
+        pytest.skip(f"{archive} is not installed")
+    # the name of the program shall not tell; nor may it ask for what only glibc's malloc has
+    program = tmp_path / "prog"
+    (tmp_path / "prog.c").write_text(ALLOCATES)
+    subprocess.run(["gcc", "-O1", "-g", *static, "-o", str(program), str(tmp_path / "prog.c"), "-pthread", "-Wl,--whole-archive",
+                    str(LIBRARIES / archive), "-Wl,--no-whole-archive", "-lstdc++", "-lm"], check=True, stderr=subprocess.DEVNULL)
+    if stripped:
+        subprocess.run(["strip", str(program)], check=True)
+    with Victim(program) as victim:
+        victim.line("ready")
+        others(victim.pid, name, arenas=not static)
+
+
+GO = """package main
+
+import (
+	"fmt"
+	"os"
+)
+
+var keep [][]byte
+
+func main() {
+	for i := 0; i < 1000; i++ {
+		keep = append(keep, make([]byte, 1000+i))
+	}
+	fmt.Println("ready")
+	os.Stdin.Read(make([]byte, 1))
+}
+"""
+
+
+def test_go(tmp_path):
+    """Go's runtime asks the kernel itself; there is no malloc at all."""
+    if not shutil.which("go"):
+        pytest.skip("golang-go is not installed")
+    (tmp_path / "main.go").write_text(GO)
+    subprocess.run(["go", "build", "-o", "program", "main.go"], cwd=tmp_path, check=True,
+                   env={**os.environ, "GOCACHE": str(tmp_path / "gocache"), "CGO_ENABLED": "0", "HOME": str(tmp_path)})
+    subprocess.run(["strip", str(tmp_path / "program")], check=True)
+    with Victim(tmp_path / "program") as victim:
+        victim.line("ready")
+        others(victim.pid, "Go", arenas=False)
+
+
+def test_pass_through(tmp_path):
+    """A malloc that passes everything on: it is not glibc's, what glibc holds is said, and --force shows it."""
+    (tmp_path / "wrap.c").write_text("""#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stddef.h>
+void *malloc(size_t n)
+{
+	static void *(*next)(size_t);
+	if (!next)
+		next = (void *(*)(size_t))dlsym(RTLD_NEXT, "malloc");
+	return next(n);
+}
+""")
+    subprocess.run(["gcc", "-O1", "-shared", "-fPIC", "-o", str(tmp_path / "wrap.so"), str(tmp_path / "wrap.c")], check=True)
+    with Victim("shapes", tmp_path / "truth.xml", 2, env={"LD_PRELOAD": str(tmp_path / "wrap.so")}) as victim:
+        victim.line("ready")
+        run = arenascope("-p", victim.pid, "arenas", rc=69)
+        share = float(run.err.split("arenas hold ")[1].split("%")[0])
+        assert "malloc is not glibc's" in run.err and "wrap.so provides malloc" in run.err and share > 50, run
+        forced = arenascope("-q", "-p", victim.pid, "--force", "malloc-info")
+        assert forced.bytes == (tmp_path / "truth.xml").read_bytes()
 
 
 def test_checking(tmp_path):

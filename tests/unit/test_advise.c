@@ -31,7 +31,7 @@ static void scene(struct scene *s, size_t arenas)
 	for (unsigned i = 0; i < arenas; i++)
 		s->arenas[i] =
 			(struct asc_arena){ .index = i, .initialised = true, .system_mem = MIB };
-	s->ledger.known = s->ledger.malloc_pages.known = true;
+	s->ledger.known = s->ledger.malloc_pages.known = s->ledger.malloc_pages.cached_known = true;
 	s->ledger.arenas = s->al;
 	s->in = (struct asc_advise_in){ .heap = &s->heap,
 					.ledger = &s->ledger,
@@ -166,10 +166,65 @@ static void test_verdicts(void **state)
 	verdict(&s, ASC_VERDICT_UNKNOWN);
 }
 
+/* Tcaches that were not found hold at most what their lists take: that decides what may be said. */
+static void test_unknown_tcaches(void **state)
+{
+	/* 64 lists of 7 chunks of 32, 48 ... 1040 bytes */
+	const uint64_t most = 7 * (64 * 32 + 16 * 63 * 64 / 2);
+	struct asc_heap_thread threads[3] = { { .tcache_known = true } };
+	const struct asc_advice_item *it;
+	struct asc_advice *a;
+	struct scene s;
+
+	(void)state;
+	scene(&s, 1);
+	s.heap.threads = threads;
+	s.heap.nthreads = 3;
+	s.heap.libc.hdr = 16;
+	s.heap.libc.minsize = 32;
+	s.heap.libc.malloc_alignment = 16;
+	s.heap.libc.ntcache = 64;
+	s.heap.params.has_tcache = true;
+	s.heap.params.tcache_max_bytes = 1032;
+	s.heap.params.tcache_count = 7;
+	s.ledger.malloc_pages.cached_known = false;
+	s.ledger.malloc_pages.in_use = s.ledger.malloc_pages.resident = 90 * MIB;
+	s.ledger.rss = 100 * MIB;
+	assert_null(asc_advise(&s.in, &a));
+	assert_int_equal(a->verdict, ASC_VERDICT_LEAK_LIKE);
+	it = find(a, "tcaches_unknown");
+	assert_non_null(it);
+	assert_int_equal(it->bytes, 2 * most);
+	asc_advice_free(a);
+
+	/* lists that long may hold all of it */
+	s.heap.params.tcache_count = 60000;
+	assert_null(asc_advise(&s.in, &a));
+	assert_int_equal(a->verdict, ASC_VERDICT_UNKNOWN);
+	assert_int_equal(a->verdict_bytes, 0);
+	assert_non_null(a->why_unknown);
+	assert_int_equal(find(a, "tcaches_unknown")->bytes, 90 * MIB);
+	asc_advice_free(a);
+
+	/* damaged limits bound nothing */
+	s.heap.params.tcache_count = s.heap.params.tcache_max_bytes = UINT64_MAX;
+	assert_null(asc_advise(&s.in, &a));
+	assert_int_equal(a->verdict, ASC_VERDICT_UNKNOWN);
+	asc_advice_free(a);
+
+	/* nobody's tcache is known, not even whose there are */
+	s.heap.params.tcache_count = 7;
+	s.heap.nthreads = 0;
+	assert_null(asc_advise(&s.in, &a));
+	assert_int_equal(a->verdict, ASC_VERDICT_UNKNOWN);
+	asc_advice_free(a);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(test_dynamic),
-					    cmocka_unit_test(test_verdicts) };
+					    cmocka_unit_test(test_verdicts),
+					    cmocka_unit_test(test_unknown_tcaches) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
