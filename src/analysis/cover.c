@@ -23,7 +23,7 @@ struct asc_cursor asc_cursor_at(const struct asc_residency *res, asc_addr addr)
 	return c;
 }
 
-struct asc_amount asc_cursor_count(struct asc_cursor *c, asc_addr lo, asc_addr hi)
+struct asc_amount asc_cursor_merge(struct asc_cursor *c, asc_addr lo, asc_addr hi)
 {
 	struct asc_amount a = { 0 };
 
@@ -64,26 +64,6 @@ void asc_seg_init(struct asc_seg_iter *it, const struct asc_region *region)
 				     .end = asc_region_limit(region) };
 }
 
-static enum asc_seg_class class_of(enum asc_state s)
-{
-	switch (s) {
-	case ASC_TCACHE:
-		return ASC_SEG_TCACHE;
-	case ASC_FASTBIN:
-		return ASC_SEG_FAST;
-	case ASC_UNSORTED:
-	case ASC_SMALL:
-	case ASC_LARGE:
-		return ASC_SEG_FREE;
-	case ASC_TOP:
-		return ASC_SEG_TOP;
-	case ASC_FENCE: /* without a walk they cannot be told from a chunk in use */
-	case ASC_INUSE:
-		break;
-	}
-	return ASC_SEG_USE;
-}
-
 /* The next free chunk at or behind @p pos that lies in the region, cut to fit. */
 static bool next_extent(const struct asc_region *r, size_t *i, asc_addr pos, struct asc_chunk *ret)
 {
@@ -104,7 +84,8 @@ static bool next_extent(const struct asc_region *r, size_t *i, asc_addr pos, str
 	return false;
 }
 
-bool asc_seg_next(struct asc_seg_iter *it, struct asc_seg *ret)
+/* As asc_seg_next(), for any chunks whatever. */
+bool asc_seg_cut(struct asc_seg_iter *it, struct asc_seg *ret)
 {
 	const struct asc_region *r = it->region;
 	struct asc_chunk c;
@@ -126,7 +107,7 @@ bool asc_seg_next(struct asc_seg_iter *it, struct asc_seg *ret)
 		ret->class = ASC_SEG_USE;
 	} else {
 		ret->hi = c.addr + c.size;
-		ret->class = class_of(c.state);
+		ret->class = asc_seg_class(c.state);
 		it->i++;
 	}
 	it->pos = ret->hi;
@@ -141,23 +122,13 @@ struct run {
 	unsigned chunks;
 };
 
-/* Which classes a run may consist of, and whether neighbours become one. */
-struct run_rule {
-	bool fast, tcache, merge;
-};
-
+/* What mtrim looks at: @p consolidate: fastbin chunks too, and neighbours become one. */
 struct run_iter {
 	struct asc_seg_iter it;
-	struct run_rule rule;
+	bool consolidate;
 	struct asc_seg ahead;
 	bool have_ahead;
 };
-
-static bool in_run(const struct run_rule *rule, enum asc_seg_class class)
-{
-	return class == ASC_SEG_FREE || class == ASC_SEG_TOP ||
-	       (rule->fast && class == ASC_SEG_FAST) || (rule->tcache && class == ASC_SEG_TCACHE);
-}
 
 static bool next_run(struct run_iter *ri, struct run *ret)
 {
@@ -174,12 +145,13 @@ static bool next_run(struct run_iter *ri, struct run *ret)
 		ri->have_ahead = false;
 		if (!have)
 			break;
-		if (!in_run(&ri->rule, s.class)) {
+		if (s.class != ASC_SEG_FREE && s.class != ASC_SEG_TOP &&
+		    (s.class != ASC_SEG_FAST || !ri->consolidate)) {
 			if (run.hi)
 				break;
 			continue;
 		}
-		if (run.hi && !ri->rule.merge) {
+		if (run.hi && !ri->consolidate) {
 			ri->ahead = s;
 			ri->have_ahead = true;
 			break;
@@ -194,9 +166,9 @@ static bool next_run(struct run_iter *ri, struct run *ret)
 	return run.hi != 0;
 }
 
-static struct run_iter runs_of(const struct asc_region *r, struct run_rule rule)
+static struct run_iter runs_of(const struct asc_region *r, bool consolidate)
 {
-	struct run_iter ri = { .rule = rule };
+	struct run_iter ri = { .consolidate = consolidate };
 
 	asc_seg_init(&ri.it, r);
 	return ri;
@@ -318,8 +290,7 @@ struct asc_error *asc_trim_ranges(const struct asc_heap *heap, const struct asc_
 				  const struct asc_region *r, uint64_t pad, asc_rel_vec *ret,
 				  uint64_t *walked, struct asc_systrim *st)
 {
-	bool merge = heap->libc.trim_consolidates;
-	struct run_iter ri = runs_of(r, (struct run_rule){ .fast = merge, .merge = merge });
+	struct run_iter ri = runs_of(r, heap->libc.trim_consolidates);
 	struct asc_rel_range range;
 	struct run run;
 
@@ -328,7 +299,7 @@ struct asc_error *asc_trim_ranges(const struct asc_heap *heap, const struct asc_
 	while (next_run(&ri, &run)) {
 		*walked += run.chunks;
 		if (!run.top) {
-			if (whole_pages(heap, &run, &range))
+			if (run.hi - run.lo >= heap->page_size && whole_pages(heap, &run, &range))
 				ASC_TRY(push_merged(ret, range));
 			continue;
 		}
@@ -346,31 +317,55 @@ struct asc_error *asc_trim_ranges(const struct asc_heap *heap, const struct asc_
 
 /* ---- reclaim, and the bound ---- */
 
-static struct asc_error *plain_ranges(const struct asc_heap *heap, const struct asc_region *r,
-				      struct run_rule rule, asc_rel_vec *ret, uint64_t *walked)
+struct asc_error *asc_reclaim_ranges(const struct asc_heap *heap, const struct asc_region *r,
+				     asc_rel_vec *ret, uint64_t *walked)
 {
-	struct run_iter ri = runs_of(r, rule);
+	asc_addr pos = r->start;
 	struct asc_rel_range range;
-	struct run run;
+	struct asc_chunk c;
 
-	while (next_run(&ri, &run)) {
-		*walked += run.chunks;
-		if (whole_pages(heap, &run, &range))
-			ASC_TRY(push_merged(ret, range));
+	for (size_t i = 0; next_extent(r, &i, pos, &c); i++) {
+		const enum asc_seg_class class = asc_seg_class(c.state);
+		const struct run run = { .lo = c.addr, .hi = c.addr + c.size };
+
+		pos = run.hi;
+		if (class != ASC_SEG_FREE && class != ASC_SEG_TOP)
+			continue;
+		++*walked;
+		/* most are too small: told before any division */
+		if (c.size >= heap->page_size && whole_pages(heap, &run, &range))
+			ASC_TRY(asc_vec_push(ret, range));
 	}
 	return NULL;
 }
 
-struct asc_error *asc_reclaim_ranges(const struct asc_heap *heap, const struct asc_region *r,
-				     asc_rel_vec *ret, uint64_t *walked)
+void asc_region_bounds(const struct asc_heap *heap, const struct asc_residency *res,
+		       const struct asc_region *r, struct asc_bounds *ret)
 {
-	return plain_ranges(heap, r, (struct run_rule){ 0 }, ret, walked);
-}
+	struct asc_cursor c = asc_cursor_at(res, r->start), whole = c;
+	struct run run = { 0 };
+	struct asc_rel_range range;
+	struct asc_seg_iter it;
+	struct asc_seg seg;
+	bool more;
 
-struct asc_error *asc_ideal_ranges(const struct asc_heap *heap, const struct asc_region *r,
-				   asc_rel_vec *ret)
-{
-	uint64_t walked = 0;
+	asc_seg_init(&it, r);
+	do {
+		more = asc_seg_next(&it, &seg);
+		if (!more || seg.class == ASC_SEG_USE || seg.class == ASC_SEG_META) {
+			if (run.hi && whole_pages(heap, &run, &range))
+				ret->ideal += asc_cursor_count(&whole, range.lo, range.hi).present;
+			run.hi = 0;
+		} else {
+			run.lo = run.hi ? run.lo : seg.lo;
+			run.hi = seg.hi;
+		}
+		if (more) {
+			uint64_t n = asc_cursor_count(&c, seg.lo, seg.hi).present;
 
-	return plain_ranges(heap, r, (struct run_rule){ true, true, true }, ret, &walked);
+			ret->resident += n;
+			ret->live += seg.class == ASC_SEG_USE ? n : 0;
+			ret->meta += seg.class == ASC_SEG_META ? n : 0;
+		}
+	} while (more);
 }

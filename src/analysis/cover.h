@@ -21,8 +21,19 @@ struct asc_amount {
 };
 
 struct asc_cursor asc_cursor_at(const struct asc_residency *res, asc_addr addr);
+struct asc_amount asc_cursor_merge(struct asc_cursor *c, asc_addr lo, asc_addr hi);
+
 /* Bytes of [lo, hi). @p lo must not be below that of an earlier call. */
-struct asc_amount asc_cursor_count(struct asc_cursor *c, asc_addr lo, asc_addr hi);
+static inline struct asc_amount asc_cursor_count(struct asc_cursor *c, asc_addr lo, asc_addr hi)
+{
+	const struct asc_page_run *run = c->res && c->i < c->res->n ? &c->res->v[c->i] : NULL;
+
+	/* nearly all of it is within one long run of plain pages */
+	if (run && run->start <= lo && hi <= run->end && lo < hi &&
+	    !(run->flags & (ASC_PAGE_SWAPPED | ASC_PAGE_ZERO | ASC_PAGE_HUGETLB | ASC_PAGE_DEVICE)))
+		return (struct asc_amount){ .present = hi - lo };
+	return asc_cursor_merge(c, lo, hi);
+}
 
 enum asc_seg_class {
 	ASC_SEG_META, /* headers, alignment, what lies behind the last chunk */
@@ -48,7 +59,50 @@ struct asc_seg_iter {
 	asc_addr pos, end;
 };
 void asc_seg_init(struct asc_seg_iter *it, const struct asc_region *region);
-bool asc_seg_next(struct asc_seg_iter *it, struct asc_seg *ret);
+bool asc_seg_cut(struct asc_seg_iter *it, struct asc_seg *ret);
+
+static inline enum asc_seg_class asc_seg_class(enum asc_state s)
+{
+	static const uint8_t classes[ASC_NSTATES] = {
+		[ASC_INUSE] = ASC_SEG_USE,
+		[ASC_FENCE] = ASC_SEG_USE, /* only a walk can tell them from a chunk in use */
+		[ASC_TCACHE] = ASC_SEG_TCACHE,
+		[ASC_FASTBIN] = ASC_SEG_FAST,
+		[ASC_UNSORTED] = ASC_SEG_FREE,
+		[ASC_SMALL] = ASC_SEG_FREE,
+		[ASC_LARGE] = ASC_SEG_FREE,
+		[ASC_TOP] = ASC_SEG_TOP,
+	};
+
+	return (enum asc_seg_class)classes[s];
+}
+
+/* The next segment. Where chunks fit behind one another it is a load and two compares. */
+static inline bool asc_seg_next(struct asc_seg_iter *it, struct asc_seg *ret)
+{
+	const struct asc_region *r = it->region;
+	const struct asc_extent *e = r->extents + it->i;
+	uint64_t size;
+
+	if (it->i >= r->nextents || it->pos < r->first || it->pos > e->addr || e->addr >= r->end ||
+	    r->end > it->end)
+		return asc_seg_cut(it, ret);
+	size = asc_extent_size(e);
+	if (!size || size > r->end - e->addr)
+		return asc_seg_cut(it, ret);
+	ret->lo = it->pos;
+	if (e->addr > it->pos) {
+		ret->hi = e->addr;
+		ret->class = ASC_SEG_USE;
+	} else {
+		ret->hi = e->addr + size;
+		ret->class = asc_seg_class(asc_extent_state(e));
+		it->i++;
+	}
+	it->pos = ret->hi;
+	return true;
+}
+
 /* End of what belongs to the region: of the heap's writable part, or of the last chunk. */
 asc_addr asc_region_limit(const struct asc_region *region);
 
@@ -85,9 +139,15 @@ ASC_MUST struct asc_error *asc_trim_ranges(const struct asc_heap *heap, const st
 ASC_MUST struct asc_error *asc_reclaim_ranges(const struct asc_heap *heap,
 					      const struct asc_region *r, asc_rel_vec *ret,
 					      uint64_t *walked);
-/* Likewise for an allocator that could release every page without a live byte (bound B1). */
-ASC_MUST struct asc_error *asc_ideal_ranges(const struct asc_heap *heap, const struct asc_region *r,
-					    asc_rel_vec *ret);
+
+/* Resident bytes of a region. */
+struct asc_bounds {
+	uint64_t resident, live, meta;
+	uint64_t ideal; /* on whole pages without a live byte, which an ideal allocator releases */
+};
+/* Add those of one region. */
+void asc_region_bounds(const struct asc_heap *heap, const struct asc_residency *res,
+		       const struct asc_region *r, struct asc_bounds *ret);
 
 /*
  * How far madvise gets in [lo, hi): it releases mapping by mapping and gives up at the first one

@@ -156,41 +156,18 @@ struct asc_error *asc_prediction_new(const struct asc_trim_in *in, struct asc_pr
 	return NULL;
 }
 
-/* Live resident bytes, and those that only a page without any live byte would give back. */
-static struct asc_error *bounds(const struct asc_trim_in *in, struct asc_prediction *p)
+static void bounds(const struct asc_trim_in *in, struct asc_prediction *p)
 {
-	uint64_t resident = 0, ideal = 0, live = 0, meta = 0;
+	struct asc_bounds sum = { 0 };
 
 	for (size_t i = 0; i < in->heap->narenas; i++) {
 		const struct asc_arena *a = &in->heap->arenas[i];
 
-		for (size_t k = 0; k < a->nregions; k++) {
-			const struct asc_region *r = &a->regions[k];
-			struct asc_cursor c = asc_cursor_at(in->res, r->start);
-			struct asc_error *err;
-			struct asc_seg_iter it;
-			struct asc_seg seg;
-			asc_rel_vec v = { 0 };
-
-			asc_seg_init(&it, r);
-			while (asc_seg_next(&it, &seg)) {
-				uint64_t n = asc_cursor_count(&c, seg.lo, seg.hi).present;
-
-				resident += n;
-				live += seg.class == ASC_SEG_USE ? n : 0;
-				meta += seg.class == ASC_SEG_META ? n : 0;
-			}
-			err = asc_ideal_ranges(in->heap, r, &v);
-			c = asc_cursor_at(in->res, r->start);
-			for (size_t j = 0; !err && j < v.len; j++)
-				ideal += asc_cursor_count(&c, v.data[j].lo, v.data[j].hi).present;
-			asc_vec_free(&v);
-			ASC_TRY(err);
-		}
+		for (size_t k = 0; k < a->nregions; k++)
+			asc_region_bounds(in->heap, in->res, &a->regions[k], &sum);
 	}
-	p->bound_b1 = resident - ideal;
-	p->bound_b2 = asc_align_up(live, in->heap->page_size) + meta;
-	return NULL;
+	p->bound_b1 = sum.resident - sum.ideal;
+	p->bound_b2 = asc_align_up(sum.live, in->heap->page_size) + sum.meta;
 }
 
 /*
@@ -207,8 +184,7 @@ static double stall(const struct asc_heap *heap, const struct asc_trim_arena *a)
 	       1000;
 }
 
-struct asc_error *asc_prediction_finish(const struct asc_trim_in *in, double slice_ms,
-					struct asc_prediction *p)
+void asc_prediction_finish(const struct asc_trim_in *in, double slice_ms, struct asc_prediction *p)
 {
 	for (size_t i = 0; i < p->narenas; i++) {
 		double ms = stall(in->heap, &p->arenas[i]);
@@ -221,7 +197,7 @@ struct asc_error *asc_prediction_finish(const struct asc_trim_in *in, double sli
 	}
 	if (slice_ms > 0 && p->stall_ms > slice_ms)
 		p->stall_ms = slice_ms;
-	return bounds(in, p);
+	bounds(in, p);
 }
 
 void asc_prediction_free(struct asc_prediction *p)

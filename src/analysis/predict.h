@@ -23,7 +23,6 @@ void asc_settle_region(const struct asc_settle *s, struct asc_prediction *p,
 ASC_MUST struct asc_error *asc_prediction_new(const struct asc_trim_in *in,
 					      struct asc_prediction **ret);
 /* The bounds and the stall, once every arena is in. @p slice_ms: longest hold, 0 unbounded. */
-ASC_MUST struct asc_error *asc_prediction_finish(const struct asc_trim_in *in, double slice_ms,
-						 struct asc_prediction *p);
+void asc_prediction_finish(const struct asc_trim_in *in, double slice_ms, struct asc_prediction *p);
 
 #endif

@@ -54,12 +54,11 @@ struct asc_error *asc_predict_reclaim(const struct asc_trim_in *in, struct asc_p
 		for (size_t k = 0; k < a->nregions && !err; k++)
 			err = region(in, a, &a->regions[k], p, pa);
 	}
-	if (!err)
-		err = asc_prediction_finish(in, SLICE_MS, p);
 	if (err) {
 		asc_prediction_free(p);
 		return err;
 	}
+	asc_prediction_finish(in, SLICE_MS, p);
 	*ret = p;
 	return NULL;
 }

@@ -94,12 +94,11 @@ struct asc_error *asc_predict_trim(const struct asc_trim_in *in, uint64_t pad,
 		for (size_t k = 0; k < a->nregions && !err; k++)
 			err = region(in, a, &a->regions[k], pad, p, pa);
 	}
-	if (!err)
-		err = asc_prediction_finish(in, 0, p);
 	if (err) {
 		asc_prediction_free(p);
 		return err;
 	}
+	asc_prediction_finish(in, 0, p);
 	*ret = p;
 	return NULL;
 }

@@ -262,7 +262,7 @@ static struct asc_error *check_arena(const struct asc_args *a, const struct asc_
 struct asc_error *asc_args_arena(const struct asc_args *a, const struct asc_session *s, int *ret)
 {
 	const char *v = asc_args_get(a, "arena");
-	unsigned n;
+	unsigned n = 0;
 
 	*ret = -1;
 	if (!v)

@@ -33,7 +33,7 @@ void asc_libc_fact(struct asc_libc *lib, const char *name, const char *from, uin
 	if (lib->nfacts == ASC_ARRAY_SIZE(lib->facts))
 		return;
 	f = &lib->facts[lib->nfacts++];
-	snprintf(f->name, sizeof(f->name), "%s", name);
+	snprintf(f->name, sizeof(f->name), "%.*s", (int)sizeof(f->name) - 1, name);
 	snprintf(f->from, sizeof(f->from), "%s", from);
 	f->value = value;
 }
