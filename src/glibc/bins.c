@@ -18,6 +18,7 @@ struct walk {
 	unsigned bin;
 	asc_addr head;
 	uint64_t budget;
+	const struct asc_region_ref *here; /* of the last chunk: most stand near each other */
 	struct asc_bin *out;
 	uint64_t last_size;				/* large bins: descending */
 	asc_addr first, ns_first, ns_last, ns_expected; /* the ring of distinct sizes */
@@ -37,29 +38,36 @@ static uint64_t budget_of(const struct asc_model *m, const struct asc_arena *a)
 	return bytes / m->l->minsize + 1;
 }
 
+static const struct asc_region_ref *region_of(struct walk *w, asc_addr p)
+{
+	if (!w->here || p < w->here->start || p >= w->here->end)
+		w->here = asc_region_at(w->m, p);
+	return w->here;
+}
+
 /* May a chunk of this arena be at @p p? NULL, or what is wrong. */
-static const char *misplaced(const struct asc_model *m, size_t arena, asc_addr p)
+static const char *misplaced(struct walk *w, asc_addr p)
 {
 	const struct asc_region_ref *r;
 
-	if (!asc_chunk_aligned(m, p))
+	if (!asc_chunk_aligned(w->m, p))
 		return "is not aligned";
-	r = asc_region_at(m, p);
+	r = region_of(w, p);
 	if (!r)
 		return "is not in any heap";
-	if (r->arena != arena)
+	if (r->arena != w->arena)
 		return "is in another arena";
-	if (p < m->h->arenas[arena].regions[r->region].first)
+	if (p < w->m->h->arenas[w->arena].regions[r->region].first)
 		return "is in a heap's header";
 	return NULL;
 }
 
 /* Is a chunk of @p size possible at @p p? */
-static bool size_fits(const struct asc_model *m, asc_addr p, uint64_t size)
+static bool size_fits(struct walk *w, asc_addr p, uint64_t size)
 {
-	const struct asc_region_ref *r = asc_region_at(m, p);
+	const struct asc_region_ref *r = region_of(w, p);
 
-	return size >= m->l->minsize && !(size & m->align_mask) && r && size <= r->end - p;
+	return size >= w->m->l->minsize && !(size & w->m->align_mask) && r && size <= r->end - p;
 }
 
 static struct asc_error *find_at(struct walk *w, const char *code, asc_addr p, const char *what,
@@ -106,7 +114,7 @@ static struct asc_error *take(struct walk *w, asc_addr p, const uint64_t *word, 
 			       : w->bin < FIRST_LARGE ? ASC_SMALL
 						      : ASC_LARGE;
 
-	if (!size_fits(m, p, size)) {
+	if (!size_fits(w, p, size)) {
 		w->out->truncated = true;
 		return find_at(w, "C-SIZE", p, "a free chunk's size cannot be", raw);
 	}
@@ -158,7 +166,8 @@ static struct asc_error *salvage(struct walk *w, asc_addr stop)
 	if (!asc_model_word(m, w->head + 3u * m->l->word, &p))
 		return NULL;
 	while (p != w->head && p != stop && w->budget) {
-		if (misplaced(m, w->arena, p) || !read_node(w, p, word) || word[2] != from || !size_fits(m, p, word[1] & ~(uint64_t)7))
+		if (misplaced(w, p) || !read_node(w, p, word) || word[2] != from ||
+		    !size_fits(w, p, word[1] & ~(uint64_t)7))
 			break;
 		w->budget--;
 		ASC_TRY(take(w, p, word, false));
@@ -177,11 +186,11 @@ static bool links_on(struct walk *w, asc_addr p, const uint64_t *word)
 	struct asc_model *m = w->m;
 	uint64_t bk, fd;
 
-	if (word[2] != w->head && misplaced(m, w->arena, word[2]))
+	if (word[2] != w->head && misplaced(w, word[2]))
 		return false;
 	if (!asc_model_word(m, word[2] + 3u * m->l->word, &bk) || bk != p)
 		return false;
-	if (word[3] != w->head && misplaced(m, w->arena, word[3]))
+	if (word[3] != w->head && misplaced(w, word[3]))
 		return true;
 	return !asc_model_word(m, word[3] + 2u * m->l->word, &fd) || fd != p;
 }
@@ -202,7 +211,7 @@ static struct asc_error *walk_bin(struct walk *w)
 		return NULL;
 	while (p != w->head) {
 		ASC_TRY(asc_sweep_if_slow(m, w->arena));
-		why = misplaced(m, w->arena, p);
+		why = misplaced(w, p);
 		if (!why && !read_node(w, p, word))
 			why = "is not readable";
 		if (!why && (!w->budget || p == turtle))
@@ -310,7 +319,7 @@ static struct asc_error *walk_fast(struct walk *w)
 		return NULL;
 	}
 	while (p) {
-		const char *why = misplaced(m, w->arena, p);
+		const char *why = misplaced(w, p);
 		uint64_t size;
 
 		if (!why && !asc_model_words(m, p, word, 3))
@@ -322,7 +331,7 @@ static struct asc_error *walk_fast(struct walk *w)
 		if (why)
 			return fast_broken(w, at, p, why);
 		size = word[1] & ~(uint64_t)7;
-		if (!size_fits(m, p, size) || asc_fastbin_index(&m->h->libc, size) != w->bin) {
+		if (!size_fits(w, p, size) || asc_fastbin_index(&m->h->libc, size) != w->bin) {
 			w->out->truncated = true;
 			return asc_model_find(m, "C-FAST-SIZE",
 					      (struct asc_at){ .arena = (int)w->arena, .addr = p },

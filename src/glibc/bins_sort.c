@@ -9,7 +9,7 @@
 #include "base/num.h"
 #include "glibc/model.h"
 
-enum { RADIX = 256, SMALL = 48 };
+enum { RADIX = 256, RADIX_BITS = 8, SMALL = 32 };
 
 static void insertion(struct asc_extent *v, size_t n)
 {
@@ -23,8 +23,11 @@ static void insertion(struct asc_extent *v, size_t n)
 	}
 }
 
-/* @p shift: of the byte that is sorted by; the bytes above it are equal. Depth is at most 8. */
-static void radix(struct asc_extent *v, size_t n, unsigned shift)
+/*
+ * By the 8 bits from @p shift on; those above are equal in all, and those below @p low. Depth is at
+ * most 8.
+ */
+static void radix(struct asc_extent *v, size_t n, unsigned shift, unsigned low)
 {
 	size_t count[RADIX] = { 0 }, next[RADIX], end[RADIX], at = 0;
 
@@ -50,11 +53,12 @@ static void radix(struct asc_extent *v, size_t n, unsigned shift)
 			v[next[b]++] = e;
 		}
 	}
-	for (size_t b = 0; b < RADIX && shift; b++) {
+	for (size_t b = 0; b < RADIX && shift > low; b++) {
 		size_t from = end[b] - count[b];
 
 		if (count[b] > SMALL)
-			radix(v + from, count[b], shift - 8);
+			radix(v + from, count[b],
+			      shift > low + RADIX_BITS ? shift - RADIX_BITS : low, low);
 		else if (count[b] > 1)
 			insertion(v + from, count[b]);
 	}
@@ -64,7 +68,7 @@ void asc_extents_sort(struct asc_extent *v, size_t n)
 {
 	uint64_t differ = 0;
 	bool sorted = true;
-	unsigned shift = 0;
+	unsigned high, low;
 
 	for (size_t i = 1; i < n; i++) {
 		differ |= v[i].addr ^ v[0].addr;
@@ -76,9 +80,10 @@ void asc_extents_sort(struct asc_extent *v, size_t n)
 		insertion(v, n);
 		return;
 	}
-	while (shift < 56 && differ >> (shift + 8))
-		shift += 8;
-	radix(v, n, shift);
+	/* the first pass by bits that all differ: two are enough for a heap of 64 MiB */
+	high = 64 - (unsigned)__builtin_clzll(differ);
+	low = (unsigned)__builtin_ctzll(differ);
+	radix(v, n, high > low + RADIX_BITS ? high - RADIX_BITS : low, low);
 }
 
 /* More of them than chunks that the arena has room for are in no list: each is there once, or damage. */

@@ -130,6 +130,7 @@ static struct asc_error *model_init(struct asc_model *m)
 	copy_libc(m->lib, &m->h->libc);
 	m->native = arch->word_size == 8 && !arch->big_endian;
 	m->align_mask = m->l->malloc_alignment - 1u;
+	m->large_min = asc_large_min(&m->h->libc);
 	m->chunk_phase = asc_first_chunk(m->l, 0) & m->align_mask;
 	m->findings_max = m->opts->max_findings ? m->opts->max_findings : 1000;
 	m->memory_max = m->opts->max_memory;

@@ -73,6 +73,9 @@ bool asc_heap_busy(struct asc_target *t, struct asc_modules *m, const struct asc
 ASC_MUST struct asc_error *asc_arena_ring(struct asc_target *t, const struct asc_libc *lib,
 					  asc_addr **ret, size_t *ret_n, bool *ret_broken);
 
+/* The smallest size of a chunk in the large bins. */
+uint64_t asc_large_min(const struct asc_heap_libc *libc);
+
 /* Field of a struct in the target, zero-extended. Absent field: ASC_EBUG. */
 ASC_MUST struct asc_error *asc_field_u64(struct asc_target *t, asc_addr base, struct asc_field f,
 					 uint64_t *ret);

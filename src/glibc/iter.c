@@ -62,14 +62,23 @@ unsigned asc_tcache_index(const struct asc_heap_libc *libc, uint64_t size)
 	return NSMALL + bit_width(size) - bit_width(max_small);
 }
 
+/* 32 bits with an alignment of 16: the small bins are one short of twice as wide */
+static unsigned correction(const struct asc_heap_libc *libc)
+{
+	return libc->malloc_alignment > 2u * libc->word ? 1 : 0;
+}
+
+uint64_t asc_large_min(const struct asc_heap_libc *libc)
+{
+	return (64u - correction(libc)) * (uint64_t)libc->malloc_alignment;
+}
+
 unsigned asc_bin_index(const struct asc_heap_libc *libc, uint64_t size)
 {
-	/* 32 bits with an alignment of 16: the small bins are one short of twice as wide */
-	unsigned correction = libc->malloc_alignment > 2u * libc->word ? 1 : 0;
 	unsigned width = libc->malloc_alignment;
 
-	if (size < (64u - correction) * (uint64_t)width)
-		return (unsigned)(size / width) + correction;
+	if (size < asc_large_min(libc))
+		return (unsigned)(size / width) + correction(libc);
 	if (libc->word == 8) {
 		if (size >> 6 <= 48)
 			return 48 + (unsigned)(size >> 6);

@@ -50,7 +50,7 @@ struct asc_arena_work {
 	struct asc_spill spill;	/* where they are if they are too many for memory */
 	bool lists_broken;	/* a list was not followed to its end */
 	struct asc_sweep *sweeps; /* of its regions, or NULL (sweep.h) */
-	size_t nsweeps;
+	size_t nsweeps, last_sweep;
 	bool swept;
 	uint64_t patience; /* misses of the cache at which to sweep */
 	bool pieces;		/* main arena of unknown extent: regions are zones until walked */
@@ -73,6 +73,7 @@ struct asc_model {
 	size_t findings_max;
 	uint64_t heap_max;	     /* alignment and room of a heap_info */
 	uint64_t align_mask;	     /* of chunks */
+	uint64_t large_min;	     /* the smallest size of large bins */
 	uint64_t chunk_phase;	     /* chunk addresses are this modulo the alignment */
 	uint64_t memory, memory_max; /* bytes of the tables */
 	int spill_fd;		     /* for what is more than that; -1: none yet */

@@ -11,7 +11,7 @@
 #include "target/readers.h"
 
 enum {
-	BLOCK = 64 * 1024,
+	BLOCK = 16 * 1024, /* a handful of free chunks, among which one is looked for */
 	SMALL_WINDOW = 8192,
 	GROUP_BYTES = 192 << 20, /* swept at a time by two readers */
 	TWO_READERS = 4 << 20,	 /* below that a second thread costs more than it saves */
@@ -114,11 +114,6 @@ static void index_to(struct asc_sweep *s, size_t block, size_t *filled)
 			(struct asc_sweep_block){ (uint32_t)s->nodes.len, (uint32_t)s->links.len };
 }
 
-static bool is_large(const struct asc_model *m, uint64_t size)
-{
-	return asc_bin_index(&m->h->libc, size) >= 64;
-}
-
 /* @p word: size word, fd, bk, fd_nextsize, bk_nextsize */
 static struct asc_error *keep_node(const struct asc_model *m, struct asc_sweep *s, asc_addr p,
 				   const uint64_t *word, size_t *filled)
@@ -136,7 +131,7 @@ static struct asc_error *keep_node(const struct asc_model *m, struct asc_sweep *
 	node.raw[0] = (uint16_t)word[0];
 	node.raw[1] = (uint16_t)(word[0] >> 16);
 	index_to(s, off / BLOCK, filled);
-	if (is_large(m, word[0] & ~(uint64_t)7)) {
+	if (word[0] >= m->large_min) {
 		if (!put48(link.fd, word[3]) || !put48(link.bk, word[4]))
 			return NULL;
 		ASC_TRY(asc_vec_push(&s->links, link));
@@ -382,21 +377,29 @@ struct asc_error *asc_sweep_if_slow(struct asc_model *m, size_t arena)
 
 /* ---- what was seen ---- */
 
+static bool in_sweep(const struct asc_sweep *s, asc_addr p)
+{
+	return p >= s->first && p < s->stop;
+}
+
 static const struct asc_sweep *sweep_of(const struct asc_model *m, size_t arena, asc_addr p)
 {
-	const struct asc_arena_work *w = &m->work[arena];
+	struct asc_arena_work *w = &m->work[arena];
 
+	if (in_sweep(&w->sweeps[w->last_sweep], p))
+		return &w->sweeps[w->last_sweep];
 	/* by address, as the regions are */
 	for (size_t lo = 0, hi = w->nsweeps; lo < hi;) {
 		size_t mid = lo + (hi - lo) / 2;
-		const struct asc_sweep *s = &w->sweeps[mid];
 
-		if (p < s->first)
+		if (in_sweep(&w->sweeps[mid], p)) {
+			w->last_sweep = mid;
+			return &w->sweeps[mid];
+		}
+		if (p < w->sweeps[mid].first)
 			hi = mid;
-		else if (p >= s->stop)
-			lo = mid + 1;
 		else
-			return s;
+			lo = mid + 1;
 	}
 	return NULL;
 }
@@ -442,12 +445,12 @@ bool asc_sweep_node(const struct asc_model *m, size_t arena, asc_addr p, uint64_
 	word[3] = get48(node->bk);
 	if (n < 6)
 		return true;
-	if (!is_large(m, word[1] & ~(uint64_t)7))
+	if (word[1] < m->large_min)
 		return false;
 	block = &s->blocks[(p - s->first) / BLOCK];
 	link = &s->links.data[block->link];
 	for (size_t i = block->node; i < at; i++)
-		link += is_large(m, raw_of(&s->nodes.data[i]) & ~7u);
+		link += raw_of(&s->nodes.data[i]) >= m->large_min;
 	word[4] = get48(link->fd);
 	word[5] = get48(link->bk);
 	return true;
@@ -469,5 +472,5 @@ void asc_sweep_drop(struct asc_arena_work *w, bool all)
 		return;
 	free(w->sweeps);
 	w->sweeps = NULL;
-	w->nsweeps = 0;
+	w->nsweeps = w->last_sweep = 0;
 }
