@@ -187,11 +187,40 @@ struct asc_error *asc_walk_skip(struct asc_walk *w, asc_addr next)
 	return NULL;
 }
 
+/* The lists count the chunk before up to the next member (asc_members_settle()): so does the walk. */
+static void cut_prev(struct asc_walk *w, asc_addr next)
+{
+	w->bytes[w->prev_state] -= w->prev_size - (next - w->prev);
+	w->prev_size = next - w->prev;
+	if (w->keep)
+		w->chunks.data[w->chunks.len - 1] = w->prev_size | w->prev_state;
+	w->have_prev = false;
+	w->p = next;
+}
+
+static bool prev_is_member(const struct asc_walk *w)
+{
+	return w->member > w->m->work[w->arena].members.data && w->member[-1].addr == w->prev;
+}
+
 /* The chunk before reaches over the start of a free chunk: take it back and go on at the latter. */
 static struct asc_error *overlap(struct asc_walk *w)
 {
 	asc_addr at = w->prev, next = w->member->addr;
+	bool counted = prev_is_member(w);
+	uint64_t unwalked = counted ? 0 : next - at;
 
+	w->m->h->complete = false;
+	ASC_TRY(asc_model_find(
+		w->m, "C-SIZE",
+		(struct asc_at){ .arena = (int)w->arena, .addr = at, .unwalked = unwalked },
+		"size 0x%" PRIx64 " reaches over the free chunk at 0x%" PRIx64
+		": the size field was overwritten",
+		w->prev_size, next));
+	if (counted) {
+		cut_prev(w, next);
+		return NULL;
+	}
 	w->counts[w->prev_state]--;
 	w->bytes[w->prev_state] -= w->prev_size;
 	w->n--;
@@ -200,14 +229,7 @@ static struct asc_error *overlap(struct asc_walk *w)
 		if (w->chunks.len % INDEX_EVERY == 0)
 			w->index.len--;
 	}
-	w->unwalked += next - at;
-	w->m->h->complete = false;
-	ASC_TRY(asc_model_find(
-		w->m, "C-SIZE",
-		(struct asc_at){ .arena = (int)w->arena, .addr = at, .unwalked = next - at },
-		"size 0x%" PRIx64 " reaches over the free chunk at 0x%" PRIx64
-		": the size field was overwritten",
-		w->prev_size, next));
+	w->unwalked += unwalked;
 	ASC_TRY(end_span(w, at));
 	begin_span(w, next);
 	return NULL;
