@@ -81,13 +81,23 @@ bool asc_parse_ms(const char *s, uint64_t *ret)
 		uint64_t ms;
 	} units[] = { { "", 1000 }, { "ms", 1 }, { "s", 1000 }, { "m", 60000 }, { "h", 3600000 } };
 	const char *end;
-	uint64_t v;
+	uint64_t v, thousandths = 0;
 
 	if (!parse(s, 10, &end, &v))
 		return false;
+	if (*end == '.') { /* 1.5s */
+		unsigned digits = 0;
+		for (end++; *end >= '0' && *end <= '9' && digits < 3; end++, digits++)
+			thousandths = thousandths * 10 + (uint64_t)(*end - '0');
+		if (!digits)
+			return false;
+		for (; digits < 3; digits++)
+			thousandths *= 10;
+	}
 	for (size_t i = 0; i < ASC_ARRAY_SIZE(units); i++) {
 		if (!strcmp(end, units[i].suffix))
-			return asc_mul(v, units[i].ms, ret);
+			return asc_mul(v, units[i].ms, &v) &&
+			       asc_add(v, thousandths * units[i].ms / 1000, ret);
 	}
 	return false;
 }

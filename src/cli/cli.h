@@ -33,6 +33,7 @@ struct asc_cli {
 	bool quit;
 	int word_status;       /* what a word of the REPL came to: `source` */
 	FILE *out;	       /* stdout or the -o file */
+	struct asc_stream *stream; /* what goes there; NULL at the prompt, where it never ends */
 	bool out_closed;       /* standard output was closed before we began */
 	unsigned depth;	       /* of nested `source` */
 	const char *where;     /* "FILE:LINE" while a script runs, else NULL */

@@ -85,7 +85,8 @@ static void add_arenas(const char *text, const char *head)
 	}
 }
 
-static void add_threads(const char *text, const char *head)
+/* @p names: also by name; an option's value is a number */
+static void add_threads(const char *text, const char *head, bool names)
 {
 	size_t n = 0;
 	const struct asc_thread *t =
@@ -96,7 +97,7 @@ static void add_threads(const char *text, const char *head)
 		ASC_AUTO(asc_freep) char *name = asc_escape(t[i].name);
 		snprintf(number, sizeof(number), "%d", (int)t[i].tid);
 		add(text, "%s%s", head, number);
-		if (name && *name && !strpbrk(name, " \t\\'\""))
+		if (names && name && *name && !strpbrk(name, " \t\\'\""))
 			add(text, "%s%s", head, name);
 	}
 }
@@ -126,14 +127,14 @@ static void add_settings(const char *text)
 
 /* What may stand for a value of @p kind; @p head is what stands before it in the word. */
 static void add_values(const char *text, const char *head, enum asc_complete kind,
-		       const char *choices)
+		       const char *choices, bool of_option)
 {
 	switch (kind) {
 	case ASC_COMPLETE_ARENA:
 		add_arenas(text, head);
 		break;
 	case ASC_COMPLETE_TID:
-		add_threads(text, head);
+		add_threads(text, head, !of_option);
 		break;
 	case ASC_COMPLETE_COMMAND:
 		add_commands(text);
@@ -159,7 +160,7 @@ static void add_options(const struct asc_cmd *cmd, const char *text)
 		const struct asc_cmd_opt *o = asc_cmd_opt_find(cmd, name, len);
 		snprintf(head, sizeof(head), "%.*s", (int)asc_min((size_t)(eq + 1 - text), 79), text);
 		if (o)
-			add_values(text, head, o->complete, o->choices);
+			add_values(text, head, o->complete, o->choices, true);
 		for (const struct asc_main_opt *m = asc_main_opts; m->name; m++) {
 			if (m->in_line && strlen(m->name) == len && !memcmp(m->name, name, len) &&
 			    m->choices)
@@ -219,7 +220,7 @@ static enum asc_complete fill(const char *text, int start)
 	}
 	const struct asc_cmd_opt *o = option_before(cmd, start);
 	if (o) {
-		add_values(text, "", o->complete, o->choices);
+		add_values(text, "", o->complete, o->choices, true);
 		return o->complete;
 	}
 	if (!strcmp(cmd->name, "attach"))
@@ -227,7 +228,7 @@ static enum asc_complete fill(const char *text, int start)
 	else if (!strcmp(cmd->name, "set") || !strcmp(cmd->name, "show"))
 		add_settings(text);
 	else
-		add_values(text, "", cmd->complete, NULL);
+		add_values(text, "", cmd->complete, NULL, false);
 	return cmd->complete;
 }
 

@@ -193,8 +193,11 @@ static struct asc_error *run_parsed(struct asc_cli *c, const struct asc_cmd *cmd
 	if (!word)
 		ASC_TRY(asc_cli_session(c));
 	asc_cli_out_opts(c, f, &oo);
+	oo.fields_too = cmd->flags & ASC_CMD_FIELDS;
 	if (word)
 		oo.format = ASC_TEXT;
+	else if (f == c->out && !c->prompt)
+		oo.stream = c->stream;
 	ASC_TRY(asc_out_new(f, &oo, &o));
 	struct asc_error *err;
 	if (word) {

@@ -113,7 +113,12 @@ static int run_with_output(struct asc_cli *c, int argc, char **words)
 		return asc_report_error(
 			c, asc_err_id(asc_err(ASC_EIO, "standard output is closed"), "E-OUTPUT"));
 	}
+	struct asc_error *err = asc_stream_new(c->out, &c->stream);
+	if (err)
+		return asc_report_error(c, err);
 	int status = run(c, argc, words);
+	asc_stream_end(c->stream);
+	c->stream = NULL;
 	asc_cli_drop_session(c);
 	if (asc_signal_pending())
 		status = 128 + asc_signal_pending();

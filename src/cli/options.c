@@ -260,6 +260,19 @@ struct asc_error *asc_options_split(struct asc_cli *c, const struct asc_cmd *cmd
 	return run_argp(&p, nmain, main);
 }
 
+/* What cannot go together. */
+static struct asc_error *contradiction(const struct asc_cli *c)
+{
+	if (c->so.pid && c->so.core)
+		return asc_err_id(asc_err(ASC_EUSAGE, "-p and -c: one target, please"), "E-USAGE");
+	if (c->so.hold && c->so.no_stop)
+		return asc_err_id(asc_err(ASC_EUSAGE,
+					  "--hold keeps the target stopped, --no-stop never stops "
+					  "it: one of them, please"),
+				  "E-USAGE");
+	return NULL;
+}
+
 struct asc_error *asc_options_parse(struct asc_cli *c, int argc, char **argv, int *ret_argc,
 				    char ***ret)
 {
@@ -267,8 +280,7 @@ struct asc_error *asc_options_parse(struct asc_cli *c, int argc, char **argv, in
 	const struct asc_cmd *cmd;
 
 	ASC_TRY(run_argp(&p, argc, argv));
-	if (c->so.pid && c->so.core)
-		return asc_err_id(asc_err(ASC_EUSAGE, "-p and -c: one target, please"), "E-USAGE");
+	ASC_TRY(contradiction(c));
 	*ret_argc = 0;
 	*ret = NULL;
 	if (!p.first_word)
@@ -277,7 +289,5 @@ struct asc_error *asc_options_parse(struct asc_cli *c, int argc, char **argv, in
 	*ret_argc = argc - p.first_word;
 	ASC_TRY(asc_cmd_lookup((*ret)[0], asc_repl_words, false, &cmd));
 	ASC_TRY(asc_options_split(c, cmd, ret_argc, *ret, false));
-	if (c->so.pid && c->so.core)
-		return asc_err_id(asc_err(ASC_EUSAGE, "-p and -c: one target, please"), "E-USAGE");
-	return NULL;
+	return contradiction(c);
 }

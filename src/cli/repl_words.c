@@ -26,6 +26,9 @@ static struct asc_error *run_hold(struct asc_cli *c, const struct asc_args *a, s
 	ASC_TRY(asc_cli_session(c));
 	if (!c->s->live)
 		return asc_err_id(asc_err(ASC_EUSAGE, "a core cannot be held"), "E-USAGE");
+	if (c->so.no_stop)
+		return asc_err_id(asc_err(ASC_EUSAGE, "--no-stop forbids to hold the process"),
+				  "E-USAGE");
 	ASC_TRY(asc_session_alive(c->s));
 	unsigned have = c->s->have;
 	asc_session_refresh(c->s);

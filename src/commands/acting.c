@@ -11,6 +11,7 @@
 #include "base/cleanup.h"
 #include "base/num.h"
 #include "base/vec.h"
+#include "commands/look.h"
 #include "target/proc.h"
 
 enum { BACKOFF_MAX = 16, TICK_MS = 50 };
@@ -38,6 +39,28 @@ struct asc_usage_now asc_usage_read(pid_t pid)
 	return u;
 }
 
+static struct asc_error *can_change(const struct asc_session *s)
+{
+	if (!s->live)
+		return asc_err_id(asc_err(ASC_EUSAGE, "a core file cannot be changed"), "E-CORE");
+	if (s->opts.no_stop)
+		return asc_err_id(asc_err(ASC_EUSAGE, "--no-stop forbids to change the process"),
+				  "E-USAGE");
+	return NULL;
+}
+
+struct asc_error *asc_may_act(const struct asc_session *s, const char *command)
+{
+	ASC_TRY(can_change(s));
+	if (s->opts.yes || (s->opts.interactive && isatty(STDIN_FILENO)))
+		return NULL;
+	return asc_err_try(
+		asc_err_id(asc_err(ASC_EUSAGE, "%s changes the process and was not told --yes",
+				   command),
+			   "E-CONSENT"),
+		"%s -n shows what it would bring, %s --yes does it", command, command);
+}
+
 struct asc_error *asc_consent(const struct asc_session *s, const char *command,
 			      const char *question, bool *ret)
 {
@@ -47,13 +70,7 @@ struct asc_error *asc_consent(const struct asc_session *s, const char *command,
 	*ret = true;
 	if (s->opts.yes)
 		return NULL;
-	if (!s->opts.interactive || !isatty(STDIN_FILENO))
-		return asc_err_try(
-			asc_err_id(asc_err(ASC_EUSAGE,
-					   "%s changes the process and was not told --yes",
-					   command),
-				   "E-CONSENT"),
-			"%s -n shows what it would bring, %s --yes does it", command, command);
+	ASC_TRY(asc_may_act(s, command));
 	fprintf(stderr, "%s\nGo on? [y/N] ", question);
 	fflush(stderr);
 	if (getline(&line, &cap, stdin) < 0) {
@@ -72,6 +89,8 @@ void asc_acting_log(const struct asc_session *s, const char *fmt, ...)
 	struct tm tm;
 	va_list ap;
 
+	if (s->opts.quiet)
+		return;
 	gmtime_r(&now, &tm);
 	strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%SZ", &tm);
 	fprintf(stderr, "%s pid %d: ", when, s->opts.pid);
@@ -79,6 +98,62 @@ void asc_acting_log(const struct asc_session *s, const char *fmt, ...)
 	vfprintf(stderr, fmt, ap);
 	va_end(ap);
 	fputc('\n', stderr);
+}
+
+static const struct asc_stuck_lock *held_arena(const struct asc_stuck *st)
+{
+	for (size_t i = 0; i < st->nlocks; i++) {
+		const struct asc_stuck_lock *l = &st->locks[i];
+		if (l->kind == ASC_LOCK_ARENA && l->holder && !l->holder_gone)
+			return l;
+	}
+	return NULL;
+}
+
+static const char *thread_name(const struct asc_session *s, pid_t tid)
+{
+	size_t n;
+	const struct asc_thread *th = asc_target_threads(s->data, &n);
+
+	for (size_t i = 0; i < n; i++) {
+		if (th[i].tid == tid)
+			return th[i].name;
+	}
+	return "";
+}
+
+static struct asc_error *look_for_holder(struct asc_session *s, struct asc_out *o,
+					 struct asc_error *busy)
+{
+	ASC_AUTO(asc_traces_freep) struct asc_traces *traces = NULL;
+	ASC_AUTO(asc_stuck_freep) struct asc_stuck *st = NULL;
+	struct asc_look look = { 0 };
+
+	asc_session_refresh(s);
+	ASC_TRY(asc_look_take(s, o, ASC_NEED_ARENAS, 0, 0, &look, &traces));
+	ASC_TRY(asc_stuck_make(&look, NULL, &st));
+	const struct asc_stuck_lock *l = held_arena(st);
+	if (!l)
+		return NULL;
+	ASC_AUTO(asc_freep) char *name = asc_escape(thread_name(s, l->holder));
+	const char *why = asc_error_why(busy);
+	asc_err_why(busy, "%s%sarena %d is held by thread %d %s (%s, confidence %s)",
+		    why ? why : "", why ? "; " : "", l->arena, (int)l->holder, name ? name : "?",
+		    l->how, asc_sure_name(l->sure));
+	return NULL;
+}
+
+struct asc_error *asc_acting_blame(struct asc_session *s, struct asc_out *o, struct asc_error *err)
+{
+	const char *id = err ? asc_error_id(err) : NULL;
+	const bool any_moment = s->any_moment;
+
+	if (!id || strcmp(id, "E-BUSY") != 0 || asc_interrupted() || !asc_target_alive(s->live))
+		return err;
+	s->any_moment = true; /* that malloc is busy is what is looked at */
+	asc_error_free(look_for_holder(s, o, err));
+	s->any_moment = any_moment;
+	return err;
 }
 
 static bool go_on(void *arg, const char *what, double ms)
@@ -94,11 +169,7 @@ struct asc_error *asc_acting_ctx(struct asc_session *s, const struct asc_args *a
 {
 	uint64_t tid = 0;
 
-	if (!s->live)
-		return asc_err_id(asc_err(ASC_EUSAGE, "a core file cannot be changed"), "E-CORE");
-	if (s->opts.no_stop)
-		return asc_err_id(asc_err(ASC_EUSAGE, "--no-stop forbids to change the process"),
-				  "E-NOSTOP");
+	ASC_TRY(can_change(s));
 	ASC_TRY(asc_args_u64(a, "tid", &tid));
 	if (tid > INT32_MAX)
 		return asc_err(ASC_EUSAGE, "--tid is a thread id");

@@ -14,12 +14,19 @@ struct asc_usage_now {
 };
 struct asc_usage_now asc_usage_read(pid_t pid);
 
+/* Is --yes given, or a terminal there to ask, and a process to change? Reads nothing. */
+ASC_MUST struct asc_error *asc_may_act(const struct asc_session *s, const char *command);
 /*
  * May it be done? --yes, or a terminal that says yes to @p question. ASC_EUSAGE for a script
  * without --yes; *ret false: the user said no.
  */
 ASC_MUST struct asc_error *asc_consent(const struct asc_session *s, const char *command,
 				       const char *question, bool *ret);
+/*
+ * @p err, returned: if a lock of malloc was in the way, its why: names the thread that holds it, where
+ * the stacks tell. One more stop.
+ */
+struct asc_error *asc_acting_blame(struct asc_session *s, struct asc_out *o, struct asc_error *err);
 /* A line with the time on stderr: what was done to which process. */
 void asc_acting_log(const struct asc_session *s, const char *fmt, ...) ASC_PRINTF(2, 3);
 /* Refuses cores, --no-stop and missing parts; fills what act wants. */

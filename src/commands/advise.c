@@ -40,5 +40,6 @@ const struct asc_cmd asc_cmd_advise = {
 		"the\n"
 		"dynamic rule (any of mmap_threshold, trim_threshold, top_pad, mmap_max does).",
 	.needs = ASC_NEED_TARGET | ASC_NEED_LEDGER,
+	.flags = ASC_CMD_FIELDS,
 	.run = run,
 };

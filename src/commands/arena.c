@@ -165,11 +165,13 @@ const struct asc_cmd asc_cmd_arena = {
 	.name = "arena",
 	.args = "N",
 	.summary = "one arena in full: pages, chunks by state, heaps, threads, bins",
-	.help = "Everything that `arenas` says of arena N, and its lists. Chunks are counted by a walk, "
+	.help = "Everything that `arenas` says of arena N, and its lists. Chunks are counted by a "
+		"walk, "
 		"bytes by chunk size, resident or not.",
 	.min_args = 1,
 	.max_args = 1,
 	.complete = ASC_COMPLETE_ARENA,
 	.needs = ASC_NEED_COUNTS | ASC_NEED_LEDGER,
+	.flags = ASC_CMD_FIELDS,
 	.run = run,
 };

@@ -9,6 +9,8 @@
 #include "base/vec.h"
 #include "commands/cmd.h"
 
+static const char SIZE[] = "a size (4096, 64K, 1MiB)";
+
 struct given {
 	const struct asc_cmd_opt *opt;
 	char *value; /* owned; NULL for a flag */
@@ -123,6 +125,67 @@ static struct asc_error *take_positional(struct asc_args *a, const char *word)
 	return err;
 }
 
+static struct asc_error *bad(const struct asc_args *a, const char *opt, const char *value,
+			     const char *what)
+{
+	ASC_AUTO(asc_freep) char *shown = asc_escape(value);
+
+	return asc_usage(a->cmd, "--%s=%.100s is not %s", opt, shown ? shown : "?", what);
+}
+
+/* By what help calls the value; the target need not be stopped to say that one is nonsense. */
+static struct asc_error *check_value(const struct asc_args *a, const struct given *g)
+{
+	static const struct {
+		const char *arg;
+		bool (*parse)(const char *s, uint64_t *ret);
+		const char *what;
+	} kinds[] = {
+		{ "N", asc_parse_u64, "a number" },
+		{ "K", asc_parse_u64, "a number" },
+		{ "TID", asc_parse_u64, "a thread id" },
+		{ "BYTES", asc_parse_bytes, SIZE },
+		{ "SIZE", asc_parse_bytes, SIZE },
+		{ "TIME", asc_parse_ms, "a time (100ms, 5s, 2m)" },
+	};
+	uint64_t lo, hi;
+
+	if (!g->value || g->opt->choices)
+		return NULL;
+	if (!strcmp(g->opt->arg, "A..B"))
+		return asc_args_byte_range(a, g->opt->name, &lo, &hi);
+	for (size_t i = 0; i < ASC_ARRAY_SIZE(kinds); i++) {
+		if (!strcmp(g->opt->arg, kinds[i].arg) && !kinds[i].parse(g->value, &lo))
+			return bad(a, g->opt->name, g->value, kinds[i].what);
+	}
+	return NULL;
+}
+
+static struct asc_error *check_positional(const struct asc_args *a)
+{
+	uint64_t v;
+
+	for (size_t i = 0; i < a->pos.len; i++) {
+		ASC_AUTO(asc_freep) char *shown = asc_escape(a->pos.data[i]);
+
+		if (a->cmd->complete == ASC_COMPLETE_ARENA && !asc_parse_u64(a->pos.data[i], &v))
+			return asc_usage(a->cmd, "\"%.100s\" is not an arena's number",
+					 shown ? shown : "?");
+		if (a->cmd->flags & ASC_CMD_AT && !asc_parse_addr(a->pos.data[i], &v))
+			return asc_usage(a->cmd, "\"%.60s\" is not an address",
+					 shown ? shown : "?");
+	}
+	return NULL;
+}
+
+static struct asc_error *check(const struct asc_args *a)
+{
+	for (size_t i = 0; i < a->opts.len; i++)
+		ASC_TRY(check_value(a, &a->opts.data[i]));
+	ASC_TRY(check_positional(a));
+	return a->cmd->check ? a->cmd->check(a) : NULL;
+}
+
 struct asc_error *asc_args_parse(const struct asc_cmd *cmd, int argc, char *const *argv,
 				 struct asc_args **ret)
 {
@@ -146,6 +209,7 @@ struct asc_error *asc_args_parse(const struct asc_cmd *cmd, int argc, char *cons
 		ASC_AUTO(asc_freep) char *shown = asc_escape(a->pos.data[cmd->max_args]);
 		return asc_usage(cmd, "unexpected argument \"%.100s\"", shown ? shown : "?");
 	}
+	ASC_TRY(check(a));
 	*ret = asc_take(a);
 	return NULL;
 }
@@ -182,14 +246,6 @@ const char *asc_args_at(const struct asc_args *a, size_t i)
 	return i < a->pos.len ? a->pos.data[i] : NULL;
 }
 
-static struct asc_error *bad(const struct asc_args *a, const char *opt, const char *value,
-			     const char *what)
-{
-	ASC_AUTO(asc_freep) char *shown = asc_escape(value);
-
-	return asc_usage(a->cmd, "--%s=%.100s is not %s", opt, shown ? shown : "?", what);
-}
-
 struct asc_error *asc_args_u64(const struct asc_args *a, const char *opt, uint64_t *ret)
 {
 	const char *v = asc_args_get(a, opt);
@@ -204,7 +260,7 @@ struct asc_error *asc_args_bytes(const struct asc_args *a, const char *opt, uint
 	const char *v = asc_args_get(a, opt);
 
 	if (v && !asc_parse_bytes(v, ret))
-		return bad(a, opt, v, "a size (4096, 64K, 1MiB)");
+		return bad(a, opt, v, SIZE);
 	return NULL;
 }
 

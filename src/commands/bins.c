@@ -52,8 +52,9 @@ static bool wanted(const char *kind, const char *this)
 	return !kind || !strcmp(kind, this);
 }
 
-static void put_bin(struct asc_out *o, const struct asc_arena *a, const char *kind, unsigned bin,
-		    const struct asc_bin *b)
+/* @return rows that it was worth, as all of these do */
+static size_t put_bin(struct asc_out *o, const struct asc_arena *a, const char *kind, unsigned bin,
+		      const struct asc_bin *b)
 {
 	const struct list l = {
 		.arena = (int)a->index,
@@ -66,24 +67,31 @@ static void put_bin(struct asc_out *o, const struct asc_arena *a, const char *ki
 		.truncated = b->truncated,
 	};
 
-	if (b->count || b->truncated)
-		put(o, &l);
+	if (!b->count && !b->truncated)
+		return 0;
+	put(o, &l);
+	return 1;
 }
 
-static void put_arena(struct asc_out *o, const struct asc_heap *heap, const struct asc_arena *a,
-		      const char *kind)
+static size_t put_arena(struct asc_out *o, const struct asc_heap *heap, const struct asc_arena *a,
+			const char *kind)
 {
+	size_t n = 0;
+
 	for (unsigned i = 0; wanted(kind, "fast") && i < heap->libc.nfastbins; i++)
-		put_bin(o, a, "fast", i, &a->fast[i]);
+		n += put_bin(o, a, "fast", i, &a->fast[i]);
 	for (unsigned i = 1; i < ASC_NBINS; i++) {
 		const char *this = i == 1 ? "unsorted" : i < 64 ? "small" : "large";
 		if (wanted(kind, this))
-			put_bin(o, a, this, i, &a->bins[i]);
+			n += put_bin(o, a, this, i, &a->bins[i]);
 	}
+	return n;
 }
 
-static void put_tcache(struct asc_out *o, const struct asc_heap_thread *t)
+static size_t put_tcache(struct asc_out *o, const struct asc_heap_thread *t)
 {
+	size_t n = 0;
+
 	for (unsigned i = 0; i < ASC_NTCACHE_MAX; i++) {
 		const struct asc_tcache_bin *b = &t->bins[i];
 		const struct list l = {
@@ -97,23 +105,29 @@ static void put_tcache(struct asc_out *o, const struct asc_heap_thread *t)
 			.max = b->max,
 			.truncated = b->count != b->stated,
 		};
-		if (b->count || b->stated)
+		if (b->count || b->stated) {
 			put(o, &l);
+			n++;
+		}
 	}
+	return n;
 }
 
-void asc_put_bins(const struct asc_heap *heap, struct asc_out *o, int arena, const char *kind)
+size_t asc_put_bins(const struct asc_heap *heap, struct asc_out *o, int arena, const char *kind)
 {
+	size_t n = 0;
+
 	asc_out_table(o, "bins", NULL, "bin", cols, ASC_ARRAY_SIZE(cols));
 	for (size_t i = 0; wanted(kind, "tcache") && i < heap->nthreads; i++) {
 		if (arena < 0 || heap->threads[i].arena == arena)
-			put_tcache(o, &heap->threads[i]);
+			n += put_tcache(o, &heap->threads[i]);
 	}
 	for (size_t i = 0; i < heap->narenas; i++) {
 		if (arena < 0 || heap->arenas[i].index == (unsigned)arena)
-			put_arena(o, heap, &heap->arenas[i], kind);
+			n += put_arena(o, heap, &heap->arenas[i], kind);
 	}
 	asc_out_table_end(o);
+	return n;
 }
 
 static struct asc_error *run(struct asc_session *s, const struct asc_args *a, struct asc_out *o)
@@ -121,8 +135,9 @@ static struct asc_error *run(struct asc_session *s, const struct asc_args *a, st
 	unsigned n = 0;
 
 	ASC_TRY(asc_args_at_arena(a, 0, s, &n));
-	asc_put_bins(asc_session_heap(s), o, asc_args_count(a) ? (int)n : -1,
-		     asc_args_get(a, "kind"));
+	if (!asc_put_bins(asc_session_heap(s), o, asc_args_count(a) ? (int)n : -1,
+			  asc_args_get(a, "kind")))
+		asc_out_text(o, "No free chunk is in such a list.");
 	if (wanted(asc_args_get(a, "kind"), "tcache"))
 		asc_partial_tcaches(s, o);
 	return NULL;

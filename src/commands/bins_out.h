@@ -6,7 +6,7 @@
 #include "commands/session.h"
 #include "render/render.h"
 
-/* "bins": [...]: every list that is not empty. @p arena -1: all; @p kind NULL: all. */
-void asc_put_bins(const struct asc_heap *heap, struct asc_out *o, int arena, const char *kind);
+/* "bins": [...]: every list that is not empty. @p arena -1: all; @p kind NULL: all. @return how many */
+size_t asc_put_bins(const struct asc_heap *heap, struct asc_out *o, int arena, const char *kind);
 
 #endif

@@ -101,11 +101,14 @@ const struct asc_cmd asc_cmd_check = {
 	.summary = "every violated invariant of the heap, with address and meaning",
 	.help = "Walks every chunk and every list and holds them against the invariants of malloc. "
 		"\"corrupt\" breaks one that the allocator relies on; \"suspect\" is possible but "
-		"unusual; \"info\" explains. previous (JSON) is the chunk before the damaged one: the "
+		"unusual; \"info\" explains. previous (JSON) is the chunk before the damaged one: "
+		"the "
 		"usual suspect of an overflow.\n"
-		"The walk goes on behind the damage; what could not be walked is counted. Exit status "
+		"The walk goes on behind the damage; what could not be walked is counted. Exit "
+		"status "
 		"1 when something could not be read to its end.",
 	.opts = options,
 	.needs = ASC_NEED_WALK,
+	.flags = ASC_CMD_FIELDS,
 	.run = run,
 };

@@ -126,6 +126,8 @@ static struct asc_error *run(struct asc_session *s, const struct asc_args *a, st
 		return asc_err(ASC_EINTR, "interrupted after %llu chunks",
 			       (unsigned long long)f.put);
 	asc_partial_tcaches(s, o);
+	if (!f.put)
+		asc_out_text(o, "No such chunk.");
 	/* what --limit cut off is said, but is what was asked for */
 	asc_out_field(o, "listed", NULL, ASC_V_COUNT(f.put));
 	asc_out_field(o, "limited", NULL, ASC_V_BOOL(!go_on && f.put == f.limit));

@@ -47,10 +47,12 @@ enum asc_cmd_flags {
 	ASC_CMD_REPL = 1,   /* only in the REPL and scripts */
 	ASC_CMD_WRITES = 2, /* changes the target: consent, never under --core */
 	ASC_CMD_STREAM = 4, /* rows stream (chunks) */
-	ASC_CMD_HEADLINE = 16, /* text begins with a line about the target, in the REPL too if ALWAYS */
+	ASC_CMD_HEADLINE =
+		16, /* text begins with a line about the target, in the REPL too if ALWAYS */
 	ASC_CMD_HEADLINE_ALWAYS = 32,
-	ASC_CMD_AT = 64,     /* the first argument is an address; only its arena need be walked */
-	ASC_CMD_RAW = 8,    /* prints text of its own (malloc-info): no text header */
+	ASC_CMD_AT = 64,      /* the first argument is an address; only its arena need be walked */
+	ASC_CMD_FIELDS = 128, /* its tables do not say it all: CSV has the rest, too */
+	ASC_CMD_RAW = 8,      /* prints text of its own (malloc-info): no text header */
 };
 
 struct asc_cmd {
@@ -63,6 +65,8 @@ struct asc_cmd {
 	enum asc_complete complete;	/* of positional arguments */
 	unsigned needs;			/* enum asc_needs */
 	unsigned flags;			/* enum asc_cmd_flags */
+	/* What the table cannot say of its arguments, before anything is read; or NULL. */
+	struct asc_error *(*check)(const struct asc_args *a);
 	struct asc_error *(*run)(struct asc_session *s, const struct asc_args *a,
 				 struct asc_out *o);
 };

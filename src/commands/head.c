@@ -9,6 +9,7 @@
 #include "arch/arch.h"
 #include "base/cleanup.h"
 #include "base/num.h"
+#include "commands/acting.h"
 #include "commands/cmd.h"
 #include "target/proc.h"
 
@@ -233,7 +234,8 @@ static void warn_heap(struct asc_session *s, struct asc_out *o)
 	}
 	if (corrupt)
 		asc_out_warn(o, "W-CORRUPT",
-			     "the heap is damaged in %zu places: `check` names them", corrupt);
+			     "the heap is damaged in %zu place%s: `check` names them", corrupt,
+			     corrupt == 1 ? "" : "s");
 	if (heap && !heap->complete)
 		asc_out_partial(o);
 }
@@ -337,6 +339,9 @@ struct asc_error *asc_session_run(struct asc_session *s, const struct asc_cmd *c
 {
 	if (asc_out_opts(o)->format == ASC_OPENMETRICS && cmd->flags & (ASC_CMD_STREAM | ASC_CMD_RAW))
 		return asc_usage(cmd, "has no metrics: --format=json, jsonl or csv");
+	if (cmd->flags & ASC_CMD_WRITES && !s->opts.dry_run)
+		ASC_TRY(asc_may_act(s, cmd->name));
+	s->any_moment = false; /* as a command before may have wanted it */
 	asc_addr at;
 	if (cmd->flags & ASC_CMD_AT && asc_parse_addr(asc_args_at(args, 0), &at) && at)
 		ASC_TRY(asc_session_need_at(s, at));

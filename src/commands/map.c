@@ -10,6 +10,8 @@
 #include "base/vec.h"
 #include "commands/cmd.h"
 
+extern const struct asc_cmd asc_cmd_map;
+
 enum { ROWS_ONE = 16, HEAPS_SHOWN = 24, MOST_CELLS = 1 << 22 };
 
 enum glyph { G_ABSENT, G_FREE, G_TOP, G_SOME, G_HALF, G_FULL, NGLYPHS };
@@ -309,26 +311,30 @@ static struct asc_error *utilisation(const struct view *v)
 static struct asc_error *arguments(struct asc_session *s, const struct asc_args *a, struct view *v)
 {
 	const char *after = asc_args_get(a, "after");
-	uint64_t n;
+	unsigned n = 0;
 
 	v->heap = asc_session_heap(s);
 	if (!v->heap)
 		return asc_err(ASC_EUNSUPPORTED, "there is no glibc heap");
 	ASC_TRY(asc_args_bytes(a, "cell", &v->cell));
-	if (v->cell && (!asc_is_pow2(v->cell) || v->cell < 16))
-		return asc_err(ASC_EUSAGE, "--cell: a power of two from 16 on");
 	if (after && !strcmp(after, "trim"))
 		v->after = ASC_AFTER_TRIM;
 	else if (after && !strcmp(after, "reclaim"))
 		v->after = ASC_AFTER_RECLAIM;
-	else if (after)
-		return asc_err(ASC_EUSAGE, "--after: trim or reclaim");
 	if (asc_args_count(a)) {
-		if (!asc_parse_u64(asc_args_at(a, 0), &n) || n >= v->heap->narenas)
-			return asc_err(ASC_EUSAGE, "map: no arena '%s', there are %zu",
-				       asc_args_at(a, 0), v->heap->narenas);
+		ASC_TRY(asc_args_at_arena(a, 0, s, &n));
 		v->arena = (int)n;
 	}
+	return NULL;
+}
+
+static struct asc_error *check(const struct asc_args *a)
+{
+	uint64_t cell = 0;
+
+	ASC_TRY(asc_args_bytes(a, "cell", &cell));
+	if (asc_args_has(a, "cell") && (!asc_is_pow2(cell) || cell < 16))
+		return asc_usage(&asc_cmd_map, "--cell is a power of two from 16 on");
 	return NULL;
 }
 
@@ -376,5 +382,7 @@ const struct asc_cmd asc_cmd_map = {
 	.max_args = 1,
 	.complete = ASC_COMPLETE_ARENA,
 	.needs = ASC_NEED_TARGET | ASC_NEED_LIBC | ASC_NEED_LISTS | ASC_NEED_LEDGER,
+	.check = check,
+	.flags = ASC_CMD_FIELDS,
 	.run = run,
 };

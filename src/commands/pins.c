@@ -136,5 +136,6 @@ const struct asc_cmd asc_cmd_pins = {
 		"only live chunk of a heap. Islands of one chunk are also grouped by its size.",
 	.opts = opts,
 	.needs = ASC_NEED_TARGET | ASC_NEED_LIBC | ASC_NEED_WALK | ASC_NEED_RESIDENCY,
+	.flags = ASC_CMD_FIELDS,
 	.run = run,
 };

@@ -88,6 +88,7 @@ static struct asc_error *run(struct asc_session *s, const struct asc_args *a, st
 		asc_round_put(o, &r);
 		asc_stays_text(o, p);
 	}
+	err = asc_acting_blame(s, o, err);
 	asc_session_refresh(s);
 	return err;
 }
@@ -121,6 +122,6 @@ const struct asc_cmd asc_cmd_reclaim = {
 		"backs off if it does so at once.",
 	.opts = opts,
 	.needs = ASC_NEED_TARGET,
-	.flags = ASC_CMD_WRITES,
+	.flags = ASC_CMD_FIELDS | ASC_CMD_WRITES,
 	.run = run,
 };

@@ -124,7 +124,7 @@ const struct asc_cmd asc_cmd_report = {
 		"  cached        chunks in tcaches and fastbins\n"
 		"Findings are ranked by the bytes they are about; each names the command to go on "
 		"with.",
-	.flags = ASC_CMD_HEADLINE | ASC_CMD_HEADLINE_ALWAYS,
+	.flags = ASC_CMD_FIELDS | ASC_CMD_HEADLINE | ASC_CMD_HEADLINE_ALWAYS,
 	.needs = ASC_NEED_TARGET | ASC_NEED_LEDGER,
 	.run = run,
 };

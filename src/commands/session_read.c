@@ -114,7 +114,8 @@ static struct asc_error *check_pause(const struct asc_session *s, uint64_t bytes
 						   (unsigned long long)ms,
 						   (unsigned long long)s->opts.max_pause_ms),
 					   "E-PAUSE");
-	asc_err_why(err, "%zu threads, %s to copy", n, asc_fmt_bytes(buf, bytes, false));
+	asc_err_why(err, "%zu thread%s, %s to copy", n, n == 1 ? "" : "s",
+		    asc_fmt_bytes(buf, bytes, false));
 	asc_err_try(err, "--max-pause=%llums", (unsigned long long)(ms + ms / 4 + 1));
 	asc_err_try(err, "--capture=optimistic: reads while it runs, checks in a short stop");
 	asc_err_try(err, "report, rss, arenas or bins: they read the free lists only");

@@ -197,19 +197,41 @@ static struct asc_error *put_groups(struct asc_session *s, struct asc_out *o,
 	return NULL;
 }
 
+/* Several threads may have the name. */
+static void keep_named(struct asc_session *s, struct asc_traces *traces, const char *name)
+{
+	size_t n, kept = 0;
+	const struct asc_thread *th = asc_target_threads(s->data, &n);
+
+	for (size_t i = 0; i < traces->n; i++) {
+		bool keep = false;
+		for (size_t k = 0; k < n && !keep; k++)
+			keep = th[k].tid == traces->v[i].tid && !strcmp(th[k].name, name);
+		if (keep)
+			traces->v[kept++] = traces->v[i];
+		else
+			free(traces->v[i].v);
+	}
+	traces->n = kept;
+}
+
 static struct asc_error *run(struct asc_session *s, const struct asc_args *a, struct asc_out *o)
 {
 	ASC_AUTO(asc_traces_freep) struct asc_traces *traces = NULL;
 	struct asc_look look;
+	const char *which = asc_args_at(a, 0);
 	uint64_t tid = 0;
 
-	if (asc_args_count(a) &&
-	    (!asc_parse_u64(asc_args_at(a, 0), &tid) || !tid || tid > INT32_MAX))
-		return asc_err(ASC_EUSAGE, "\"%s\" is not a thread id", asc_args_at(a, 0));
+	if (which && (!asc_parse_u64(which, &tid) || tid > INT32_MAX))
+		tid = 0; /* a name, then */
 	ASC_TRY(asc_look_take(s, o, 0, (pid_t)tid, 0, &look, &traces));
-	if (tid && !traces->n)
-		return asc_err_try(asc_err(ASC_ENOTFOUND, "no thread %" PRIu64, tid),
-				   "threads lists them");
+	if (which && !tid)
+		keep_named(s, traces, which);
+	if (which && !traces->n) {
+		ASC_AUTO(asc_freep) char *shown = asc_escape(which);
+		return asc_err_try(asc_err(ASC_ENOTFOUND, "no thread %.60s", shown ? shown : "?"),
+				   "threads   lists ids and names");
+	}
 	for (size_t i = 0; i < traces->n; i++) {
 		if (!traces->v[i].n)
 			asc_out_partial(o);
@@ -226,7 +248,8 @@ const struct asc_cmd asc_cmd_stacks = {
 	.name = "stacks",
 	.args = "[TID] [--all]",
 	.summary = "native call stacks, identical ones grouped",
-	.help = "Call stacks of all threads, or of thread TID, innermost frame first: address, "
+	.help = "Call stacks of all threads, or of thread TID (an id, or a name), innermost frame "
+		"first: address, "
 		"function and "
 		"offset, module, source line and inlined functions where debug information is "
 		"found. "

@@ -358,5 +358,6 @@ const struct asc_cmd asc_cmd_stuck = {
 		"no lock "
 		"of it is taken.",
 	.needs = ASC_NEED_TARGET,
+	.flags = ASC_CMD_FIELDS,
 	.run = run,
 };

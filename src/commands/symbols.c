@@ -213,5 +213,6 @@ const struct asc_cmd asc_cmd_symbols = {
 		"looked at.",
 	.opts = opts,
 	.needs = ASC_NEED_SYMBOLS,
+	.flags = ASC_CMD_FIELDS,
 	.run = run,
 };

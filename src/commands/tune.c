@@ -127,6 +127,14 @@ static void put(struct asc_out *o, const struct tuning *t)
 	asc_out_object_end(o);
 }
 
+static struct asc_error *check(const struct asc_args *a)
+{
+	const struct knob *k;
+	int v;
+
+	return parse(asc_args_at(a, 0), &k, &v);
+}
+
 static struct asc_error *run(struct asc_session *s, const struct asc_args *a, struct asc_out *o)
 {
 	struct tuning t = { 0 };
@@ -151,7 +159,7 @@ static struct asc_error *run(struct asc_session *s, const struct asc_args *a, st
 		put(o, &t);
 		return NULL;
 	}
-	ASC_TRY(asc_act_mallopt(&c, t.knob->param, v, &t.result));
+	ASC_TRY(asc_acting_blame(s, o, asc_act_mallopt(&c, t.knob->param, v, &t.result)));
 	ASC_TRY(read_field(s, t.knob->field, &t.known, &t.after));
 	ASC_TRY(read_field(s, FIELD(no_dyn_threshold), &t.frozen_known, &t.frozen_after));
 	t.done = true;
@@ -188,5 +196,6 @@ const struct asc_cmd asc_cmd_tune = {
 	.max_args = 1,
 	.needs = ASC_NEED_TARGET,
 	.flags = ASC_CMD_WRITES,
+	.check = check,
 	.run = run,
 };

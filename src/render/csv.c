@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 /*
  * CSV as RFC 4180 says, lines ended by a newline: a heading and the rows of every table, tables
- * divided by an empty line. A document without a table is written as field,value. Bytes exact,
- * unknown and absent values empty.
+ * divided by an empty line. A document without a table, or whose tables do not say it all, has a last
+ * one of field,value; items of lists are numbered in a field's path. Bytes exact, unknown and absent
+ * values empty.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -14,10 +15,13 @@
 enum { DEPTH_MAX = 16, PATH_MAX_LEN = 200 };
 
 struct csv {
-	FILE *fields; /* field,value lines: used only when there is no table */
+	FILE *fields; /* field,value lines */
 	char *fields_text;
 	size_t fields_len;
-	const char *path[DEPTH_MAX];
+	struct {
+		const char *key; /* NULL: number @item of the list above */
+		size_t items, item;
+	} path[DEPTH_MAX];
 	size_t depth;
 	const struct asc_col *cols;
 	size_t ncols, ntables;
@@ -122,12 +126,26 @@ static void head_end(struct asc_out *o)
 	priv(o)->in_head = false;
 }
 
+/* An empty line before a table that is not the first. */
+static void part(struct asc_out *o)
+{
+	struct csv *p = priv(o);
+	struct asc_stream *stream = o->opts.stream;
+
+	if (p->ntables++ || (stream && stream->csv))
+		putc('\n', o->f);
+	if (stream)
+		stream->csv = true;
+}
+
 static void end(struct asc_out *o, bool complete)
 {
 	struct csv *p = priv(o);
 
 	(void)complete;
-	if (p->fields && !fclose(p->fields) && !p->ntables && p->fields_len && !o->err) {
+	if (p->fields && !fclose(p->fields) && (!p->ntables || o->opts.fields_too) &&
+	    p->fields_len && !o->err) {
+		part(o);
 		fputs("field,value\n", o->f);
 		fwrite(p->fields_text, 1, p->fields_len, o->f);
 	}
@@ -140,8 +158,12 @@ static void group(struct asc_out *o, const char *key, const char *title)
 	struct csv *p = priv(o);
 
 	(void)title;
-	if (p->depth < DEPTH_MAX)
-		p->path[p->depth++] = key;
+	if (p->depth == DEPTH_MAX)
+		return;
+	p->path[p->depth].key = key;
+	p->path[p->depth].items = 0;
+	p->path[p->depth].item = !key && p->depth ? p->path[p->depth - 1].items++ : 0;
+	p->depth++;
 }
 
 static void group_end(struct asc_out *o)
@@ -160,8 +182,10 @@ static void field(struct asc_out *o, const char *key, const char *label, struct 
 	if (!key || !p->fields || p->in_head)
 		return;
 	for (size_t i = 0; i < p->depth; i++) {
-		if (p->path[i])
-			fprintf(p->fields, "%s.", p->path[i]);
+		if (p->path[i].key)
+			fprintf(p->fields, "%s.", p->path[i].key);
+		else
+			fprintf(p->fields, "%zu.", p->path[i].item);
 	}
 	fprintf(p->fields, "%s,", key);
 	put_value(o, p->fields, v);
@@ -170,7 +194,11 @@ static void field(struct asc_out *o, const char *key, const char *label, struct 
 
 static void item(struct asc_out *o, struct asc_value v)
 {
-	field(o, "item", NULL, v);
+	struct csv *p = priv(o);
+	char number[24];
+
+	snprintf(number, sizeof(number), "%zu", p->depth ? p->path[p->depth - 1].items++ : 0);
+	field(o, number, NULL, v);
 }
 
 static void table(struct asc_out *o, const char *key, const char *title, const char *record,
@@ -185,8 +213,7 @@ static void table(struct asc_out *o, const char *key, const char *title, const c
 	p->ncols = key ? ncols : 0;
 	if (!key)
 		return;
-	if (p->ntables++)
-		putc('\n', o->f);
+	part(o);
 	for (size_t i = 0; i < ncols; i++) {
 		if (!cols[i].key)
 			continue;

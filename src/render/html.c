@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 /*
- * One self-contained page a command: no picture, font or script from anywhere else. It shows what
- * the text shows; tables are sorted by a click. Lines written with asc_out_color() carry terminal
+ * One self-contained page, an article a command: no picture, font or script from anywhere else. It
+ * shows what the text shows; tables are sorted by a click. Lines written with asc_out_color() carry terminal
  * sequences of our own (foreign strings are escaped and hold none), which become spans here.
  */
 #include <stdlib.h>
@@ -42,7 +42,8 @@ static const char style[] =
 	"--line:#33373e;--live:#7aa2f7;--trim:#5fc98a;--kept:#4cc5d6;--frag:#d58ad8;"
 	"--cache:#e0b04a;--dim:#6a717c;--bad:#f2716f}}\n"
 	"body{font:15px/1.45 system-ui,sans-serif;color:var(--fg);background:var(--bg);"
-	"max-width:75em;margin:2em auto;padding:0 1.2em;display:flex;flex-direction:column}\n"
+	"max-width:75em;margin:2em auto;padding:0 1.2em}\n"
+	"article{display:flex;flex-direction:column}article+article{margin-top:3em}\n"
 	"header{order:-2}header h1{margin:0;font-size:1.5em}header p{margin:.2em 0 1em;"
 	"color:var(--soft);white-space:pre-wrap}.warnings{order:-1}h2{font-size:1.15em;margin:1."
 	"2em 0 .4em}"
@@ -233,18 +234,49 @@ static void put_title(struct asc_out *o)
 		fprintf(o->f, ", pid %s", p->pid);
 }
 
+static void page_head(struct asc_out *o)
+{
+	fputs("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+	      "<meta name=\"viewport\" content=\"width=device-width\">\n"
+	      "<meta name=\"generator\" content=\"arenascope\">\n<title>",
+	      o->f);
+	put_title(o);
+	fprintf(o->f, "</title>\n<style>\n%s</style>\n</head>\n<body>\n", style);
+}
+
+void asc_html_foot(FILE *f, const char *tool)
+{
+	fputs("<footer>arenascope", f);
+	if (tool)
+		fprintf(f, " %s", tool);
+	fprintf(f, "</footer>\n<script>%s</script>\n</body>\n</html>\n", script);
+}
+
+/* The page waits for its foot, or gets it. */
+static void article_end(struct asc_out *o)
+{
+	struct html *p = priv(o);
+	struct asc_stream *stream = o->opts.stream;
+
+	fputs("</article>\n", o->f);
+	if (!stream) {
+		asc_html_foot(o->f, p->tool);
+		return;
+	}
+	stream->page = true;
+	free(stream->tool);
+	stream->tool = asc_take(p->tool);
+}
+
 static void head_end(struct asc_out *o)
 {
 	struct html *p = priv(o);
 
 	p->in_head = false;
 	p->started = true;
-	fputs("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
-	      "<meta name=\"viewport\" content=\"width=device-width\">\n"
-	      "<meta name=\"generator\" content=\"arenascope\">\n<title>",
-	      o->f);
-	put_title(o);
-	fprintf(o->f, "</title>\n<style>\n%s</style>\n</head>\n<body>\n<header><h1>", style);
+	if (!o->opts.stream || !o->opts.stream->page)
+		page_head(o);
+	fputs("<article>\n<header><h1>", o->f);
 	put_title(o);
 	fputs("</h1>\n<p>", o->f);
 	if (p->headline)
@@ -253,6 +285,11 @@ static void head_end(struct asc_out *o)
 	if (p->taken_at)
 		put_plain(o->f, p->taken_at);
 	fputs("</p></header>\n", o->f);
+}
+static void table_end(struct asc_out *o)
+{
+	fputs("</tbody></table></div>\n", o->f);
+	priv(o)->ncols = 0;
 }
 
 static void put_warnings(struct asc_out *o, bool complete)
@@ -281,10 +318,19 @@ static void end(struct asc_out *o, bool complete)
 	}
 	turn_to(o, OPEN_NOTHING);
 	put_warnings(o, complete);
-	fputs("<footer>arenascope", o->f);
-	if (p->tool)
-		fprintf(o->f, " %s", p->tool);
-	fprintf(o->f, "</footer>\n<script>%s</script>\n</body>\n</html>\n", script);
+	article_end(o);
+	drop(o);
+}
+
+/* The command failed half way; a page that others share must stay one. */
+static void cancel(struct asc_out *o)
+{
+	if (priv(o)->started) {
+		if (priv(o)->ncols)
+			table_end(o);
+		turn_to(o, OPEN_NOTHING);
+		article_end(o);
+	}
 	drop(o);
 }
 
@@ -498,19 +544,13 @@ static void row(struct asc_out *o, const struct asc_value *v)
 	fputs("</tr>\n", o->f);
 }
 
-static void table_end(struct asc_out *o)
-{
-	fputs("</tbody></table></div>\n", o->f);
-	priv(o)->ncols = 0;
-}
-
 const struct asc_format_ops asc_html_ops = {
 	.create = create,
 	.destroy = destroy,
 	.begin = begin,
 	.head_end = head_end,
 	.end = end,
-	.cancel = drop,
+	.cancel = cancel,
 	.object = group,
 	.object_end = group_end,
 	.list = group,

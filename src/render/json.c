@@ -493,7 +493,7 @@ static void m_end(struct asc_out *o, bool complete)
 	struct json *p = priv(o);
 
 	if (p->root && !o->err)
-		asc_openmetrics_write(o, p->root, complete);
+		asc_openmetrics_put(o, p->root, complete);
 	drop(o);
 }
 

@@ -17,20 +17,22 @@
 
 enum { NAME_LEN = 160, LABELS_LEN = 1024 };
 
-/* All samples of a name stand together, so each family is written apart first. */
+/* All samples of a name stand together, whichever document they came from. */
 struct family {
-	char *name, *key; /* key: as in the JSON document */
-	const char *unit; /* or NULL */
-	FILE *f;
-	char *text;
-	size_t len;
+	char *name, *help;
+	const char *unit;	     /* or NULL */
+	struct json_object *samples; /* labels: value; the order is kept */
 };
 
+struct asc_metrics {
+	ASC_VEC(struct family) families;
+};
+
+/* One document on its way there. */
 struct metrics {
 	struct asc_out *o;
-	ASC_VEC(struct family *) families; /* not in place: their streams know where they are */
-	char target[LABELS_LEN];	   /* labels of every sample */
-	bool failed;
+	struct asc_metrics *to;
+	char target[LABELS_LEN]; /* labels of every sample */
 };
 
 /* ---- names and labels ---- */
@@ -94,45 +96,66 @@ static void put_label(char *buf, size_t size, const char *name, const char *valu
 
 /* ---- families ---- */
 
-static void fail(struct metrics *m)
+void asc_metrics_free(struct asc_metrics *m)
 {
-	asc_out_nomem(m->o);
-	m->failed = true;
-}
-
-static void family_free(struct family *f)
-{
-	if (!f)
+	if (!m)
 		return;
-	if (f->f)
-		fclose(f->f);
-	free(f->name);
-	free(f->key);
-	free(f->text);
-	free(f);
+	for (size_t i = 0; i < m->families.len; i++) {
+		free(m->families.data[i].name);
+		free(m->families.data[i].help);
+		json_object_put(m->families.data[i].samples);
+	}
+	asc_vec_free(&m->families);
+	free(m);
 }
 
-static struct family *family(struct metrics *m, const char *name, const char *key, const char *unit)
+void asc_metrics_write(const struct asc_metrics *m, FILE *f)
 {
 	for (size_t i = 0; i < m->families.len; i++) {
-		if (!strcmp(m->families.data[i]->name, name))
-			return m->families.data[i];
+		const struct family *fam = &m->families.data[i];
+		fprintf(f, "# HELP %s %s\n# TYPE %s gauge\n", fam->name, fam->help, fam->name);
+		if (fam->unit)
+			fprintf(f, "# UNIT %s %s\n", fam->name, fam->unit);
+		json_object_object_foreach(fam->samples, labels, val)
+			fprintf(f, "%s{%s} %s\n", fam->name, labels, json_object_get_string(val));
 	}
-	struct family *f = calloc(1, sizeof(*f));
-	if (!f)
-		return NULL;
-	f->name = strdup(name);
-	f->key = strdup(key);
-	f->unit = unit;
-	f->f = open_memstream(&f->text, &f->len);
-	struct asc_error *err = f->name && f->key && f->f ? asc_vec_push(&m->families, f)
-							  : asc_err(ASC_ENOMEM, "metrics");
+	fputs("# EOF\n", f);
+}
+
+static struct json_object *family(struct metrics *m, const char *name, const char *help,
+				  const char *unit)
+{
+	for (size_t i = 0; i < m->to->families.len; i++) {
+		if (!strcmp(m->to->families.data[i].name, name))
+			return m->to->families.data[i].samples;
+	}
+	struct family f = { .name = strdup(name),
+			    .help = strdup(help),
+			    .unit = unit,
+			    .samples = json_object_new_object() };
+	struct asc_error *err = f.name && f.help && f.samples ? asc_vec_push(&m->to->families, f)
+							      : asc_err(ASC_ENOMEM, "metrics");
 	if (err) {
 		asc_error_free(err);
-		family_free(f);
+		free(f.name);
+		free(f.help);
+		json_object_put(f.samples);
 		return NULL;
 	}
-	return f;
+	return f.samples;
+}
+
+/* What was said before of the same thing is replaced: it was read anew. */
+static void put_sample(struct metrics *m, const char *name, const char *help, const char *unit,
+		       const char *labels, const char *value)
+{
+	struct json_object *samples = family(m, name, help, unit);
+	struct json_object *v = samples ? json_object_new_string(value) : NULL;
+
+	if (!v || json_object_object_add(samples, labels, v)) {
+		json_object_put(v);
+		asc_out_nomem(m->o);
+	}
 }
 
 /* The place in the document: a name in the making, and labels. */
@@ -183,22 +206,21 @@ static void sample(struct metrics *m, const struct place *at, struct json_object
 
 	snprintf(name, sizeof(name), "%s", at->name);
 	const char *unit = unit_of(name, sizeof(name), is_double, &scale);
-	struct family *f = family(m, name, at->key, unit);
-	if (!f) {
-		fail(m);
-		return;
-	}
-	fprintf(f->f, "%s{%s%s%s} ", name, m->target, *at->labels && *m->target ? "," : "",
-		at->labels);
+	char help[NAME_LEN + 32], labels[2 * LABELS_LEN], number[32];
+	snprintf(help, sizeof(help), "%s of arenascope-json(5).", at->key);
+	snprintf(labels, sizeof(labels), "%s%s%s", m->target, *at->labels && *m->target ? "," : "",
+		 at->labels);
 	if (json_object_is_type(j, json_type_boolean))
-		fprintf(f->f, "%d\n", json_object_get_boolean(j));
+		snprintf(number, sizeof(number), "%d", json_object_get_boolean(j));
 	else if (is_double)
 		/* the digits of the other formats, not those behind them */
-		fprintf(f->f, "%.9g\n", strtod(json_object_get_string(j), NULL) * scale);
+		snprintf(number, sizeof(number), "%.9g",
+			 strtod(json_object_get_string(j), NULL) * scale);
 	else if (json_object_get_int64(j) < 0)
-		fprintf(f->f, "%" PRId64 "\n", json_object_get_int64(j));
+		snprintf(number, sizeof(number), "%" PRId64, json_object_get_int64(j));
 	else
-		fprintf(f->f, "%" PRIu64 "\n", json_object_get_uint64(j));
+		snprintf(number, sizeof(number), "%" PRIu64, json_object_get_uint64(j));
+	put_sample(m, name, help, unit, labels, number);
 }
 
 /* ---- the document ---- */
@@ -336,7 +358,7 @@ static const char *text_at(struct json_object *root, const char *object, const c
 	return json_object_get_string(j);
 }
 
-static void put_target(struct metrics *m, FILE *f, struct json_object *root)
+static void put_target(struct metrics *m, struct json_object *root)
 {
 	static const struct {
 		const char *label, *object, *key;
@@ -359,36 +381,35 @@ static void put_target(struct metrics *m, FILE *f, struct json_object *root)
 			put_label(labels, sizeof(labels), more[i].label, v);
 	}
 	/* a gauge: parsers of the older text format know no type "info" */
-	fprintf(f,
-		"# HELP arenascope_target_info What was read.\n"
-		"# TYPE arenascope_target_info gauge\narenascope_target_info{%s} 1\n",
-		labels);
+	put_sample(m, "arenascope_target_info", "What was read.", NULL, labels, "1");
 }
 
-static void put_state(const struct metrics *m, FILE *f, bool complete)
+/* Of several documents each must be complete. */
+static void put_complete(struct metrics *m, bool complete)
+{
+	static const char name[] = "arenascope_complete",
+			  help[] = "0 when a part could not be read or is damaged.";
+	struct json_object *before = NULL, *samples = family(m, name, help, NULL);
+
+	if (samples && json_object_object_get_ex(samples, m->target, &before))
+		complete = complete && !strcmp(json_object_get_string(before), "1");
+	put_sample(m, name, help, NULL, m->target, complete ? "1" : "0");
+}
+
+static void put_warnings(struct metrics *m)
 {
 	const struct asc_out *o = m->o;
+	char labels[LABELS_LEN + 64], number[24];
 
-	fprintf(f,
-		"# HELP arenascope_complete 0 when a part could not be read or is damaged.\n"
-		"# TYPE arenascope_complete gauge\narenascope_complete{%s} %d\n",
-		m->target, complete);
-	if (!o->nwarnings)
-		return;
-	fputs("# HELP arenascope_warnings Warnings by code; arenascope help CODE explains one.\n"
-	      "# TYPE arenascope_warnings gauge\n",
-	      f);
 	for (size_t i = 0; i < o->nwarnings; i++) {
 		size_t same = 0;
-		bool first = true;
-		for (size_t k = 0; k < o->nwarnings; k++) {
-			bool equal = !strcmp(o->warnings[i].code, o->warnings[k].code);
-			same += equal;
-			first = first && !(equal && k < i);
-		}
-		if (first)
-			fprintf(f, "arenascope_warnings{%s,code=\"%s\"} %zu\n", m->target,
-				o->warnings[i].code, same);
+		for (size_t k = 0; k < o->nwarnings; k++)
+			same += !strcmp(o->warnings[i].code, o->warnings[k].code);
+		snprintf(labels, sizeof(labels), "%s,code=\"%s\"", m->target, o->warnings[i].code);
+		snprintf(number, sizeof(number), "%zu", same);
+		put_sample(m, "arenascope_warnings",
+			   "Warnings by code; arenascope help CODE explains one.", NULL, labels,
+			   number);
 	}
 }
 
@@ -404,37 +425,43 @@ static bool about_the_document(const char *key)
 	return false;
 }
 
-void asc_openmetrics_write(struct asc_out *o, struct json_object *root, bool complete)
+static void put_document(struct metrics *m, struct json_object *root, bool complete)
 {
-	struct metrics m = { .o = o };
-
-	put_target(&m, o->f, root);
-	put_state(&m, o->f, complete);
+	put_target(m, root);
+	put_complete(m, complete);
+	put_warnings(m);
 	json_object_object_foreach(root, key, val)
 	{
 		struct place p = { .name = "arenascope" };
 		if (!val || about_the_document(key))
 			continue;
 		if (json_object_is_type(val, json_type_array)) {
-			list(&m, &p, key, val);
+			list(m, &p, key, val);
 			continue;
 		}
 		enter(&p, key, key);
-		value(&m, &p, val);
+		value(m, &p, val);
 	}
-	for (size_t i = 0; i < m.families.len; i++) {
-		struct family *f = m.families.data[i];
-		if (fclose(asc_take(f->f)))
-			fail(&m);
-		fprintf(o->f, "# HELP %s %s of arenascope-json(5).\n# TYPE %s gauge\n", f->name,
-			f->key, f->name);
-		if (f->unit)
-			fprintf(o->f, "# UNIT %s %s\n", f->name, f->unit);
-		if (f->text)
-			fwrite(f->text, 1, f->len, o->f);
-		family_free(f);
+}
+
+void asc_openmetrics_put(struct asc_out *o, struct json_object *root, bool complete)
+{
+	struct asc_stream *stream = o->opts.stream;
+	struct asc_metrics *to = stream ? stream->metrics : NULL;
+
+	if (!to)
+		to = calloc(1, sizeof(*to));
+	if (!to) {
+		asc_out_nomem(o);
+		return;
 	}
-	asc_vec_free(&m.families);
-	if (!m.failed)
-		fputs("# EOF\n", o->f);
+	struct metrics m = { .o = o, .to = to };
+	put_document(&m, root, complete);
+	if (stream) {
+		stream->metrics = to;
+		return;
+	}
+	if (!o->err)
+		asc_metrics_write(to, o->f);
+	asc_metrics_free(to);
 }

@@ -87,6 +87,8 @@ void asc_out_begin(struct asc_out *o, const char *command)
 	o->command = strdup(command);
 	if (!o->command)
 		asc_out_nomem(o);
+	if (o->opts.stream)
+		asc_stream_turn(o->opts.stream, o->opts.format);
 	o->ops->begin(o);
 }
 

@@ -49,6 +49,17 @@ struct asc_out {
 	void *priv;
 };
 
+struct asc_stream {
+	FILE *f;
+	enum asc_format format; /* of the last document */
+	bool page;		/* HTML: the head is written, the foot is not */
+	char *tool;		/* version for the foot */
+	struct asc_metrics *metrics;
+	bool csv; /* a table was written */
+};
+/* A document of that format begins: what another one left open is closed. */
+void asc_stream_turn(struct asc_stream *s, enum asc_format to);
+
 extern const struct asc_format_ops asc_text_ops, asc_json_ops, asc_jsonl_ops, asc_csv_ops,
 	asc_html_ops, asc_openmetrics_ops;
 
@@ -60,8 +71,13 @@ void asc_out_nomem(struct asc_out *o);
 struct json_object *asc_json_value(struct asc_out *o, struct asc_value v);
 /* Write a tree; deep ones on one line. */
 void asc_json_write(FILE *f, struct json_object *j, bool pretty);
-/* The document as metrics, up to their end mark. */
-void asc_openmetrics_write(struct asc_out *o, struct json_object *root, bool complete);
+/* The document as metrics, up to their end mark, or into those of the stream. */
+void asc_openmetrics_put(struct asc_out *o, struct json_object *root, bool complete);
+struct asc_metrics;
+void asc_metrics_write(const struct asc_metrics *m, FILE *f);
+void asc_metrics_free(struct asc_metrics *m);
+/* @p tool: version, or NULL */
+void asc_html_foot(FILE *f, const char *tool);
 /* Next code point of UTF-8 text. @return bytes, 0: not valid */
 size_t asc_utf8_next(const char *s, size_t len, uint32_t *ret);
 

@@ -26,8 +26,19 @@ enum asc_format {
 	ASC_OPENMETRICS,
 };
 
+/*
+ * Where several documents go one after the other (standard output, -o): whatever they are, it stays one
+ * page of HTML, one set of metrics, tables of CSV that can be told apart.
+ */
+struct asc_stream;
+ASC_MUST struct asc_error *asc_stream_new(FILE *f, struct asc_stream **ret);
+/* Write what closes it, and free. NULL is fine. */
+void asc_stream_end(struct asc_stream *s);
+
 struct asc_out_opts {
 	enum asc_format format;
+	struct asc_stream *stream; /* borrowed; NULL: the document stands alone */
+	bool fields_too;	   /* CSV: not only the tables of the document */
 	bool exact_bytes; /* --bytes */
 	bool color, ascii;
 	unsigned width;	  /* columns of the terminal; 0: do not cut */

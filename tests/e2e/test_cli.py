@@ -63,6 +63,13 @@ def nothing_left_behind():
     ("-p 1 arena", 64, "usage: arena N"),
     ("-p 1 --format=xml arenas", 64, "text|json|jsonl"),
     ("-p 1 --max-pause=never arenas", 64, "a time"),
+    ("-p 1 --hold --no-stop arenas", 64, "one of them"),
+    ("-p 1 chunks --size=x", 64, "range of sizes"),
+    ("-p 1 chunks --arena=x", 64, "--arena=x is not a number"),
+    ("-p 1 find zz", 64, "not an address"),
+    ("-p 1 map --cell=3", 64, "a power of two"),
+    ("-p 1 tune nonsense=1 --yes", 64, "unknown parameter"),
+    ("-p 1 trim --yes --every=never", 64, "a time"),
     ("--nonsense", 64, "nonsense"),
     ("-p 99999999 arenas", 66, "E-NOPROC"),
     ("-c /nonexistent arenas", 66, "nonexistent"),
@@ -180,9 +187,9 @@ def test_json_of_what_was_done_follows_its_schema(victim, command):
 
 
 def test_json_of_rounds_follows_its_schema(svc):
-    p = subprocess.Popen([ARENASCOPE, "-q", "-j", "-p", str(svc.pid), "reclaim", "--yes", "--every=100ms"],
+    p = subprocess.Popen([ARENASCOPE, "-j", "-p", str(svc.pid), "reclaim", "--yes", "--every=100ms"],
                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    helpers.wait_for(lambda: p.stderr.readline(), 20, "a round")
+    helpers.wait_for(lambda: "Done" in p.stderr.readline(), 20, "a round")
     p.send_signal(signal.SIGINT)
     out, _ = p.communicate(timeout=30)
     doc = json.loads(out)
@@ -234,6 +241,32 @@ def test_live_and_core_agree(svc, core):
         a, b = (arenascope_json("-q", *t, command, rc=(0, 1)) for t in (["-p", svc.pid], ["-c", core]))
         assert {k: v for k, v in a.items() if k in ("bins", "sizes", "largest", "chunks", "text", "findings")} == \
                {k: v for k, v in b.items() if k in ("bins", "sizes", "largest", "chunks", "text", "findings")}, command
+
+
+# what no image can know: which pages were in memory, and what hangs on it
+RESIDENCY = re.compile(r"(resident|in_use|cached|trimmable|retained|fragmented|metadata|swapped|nonresident)_bytes$")
+
+
+def without_residency(value):
+    if isinstance(value, dict):
+        return {k: without_residency(v) for k, v in value.items() if not RESIDENCY.search(k)}
+    return [without_residency(v) for v in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("command, keys", [
+    ("arenas --heaps", ["arenas", "mmapped"]), ("bins", ["bins"]), ("sizes", ["sizes", "largest"]),
+    ("chunks", ["chunks", "listed"]), ("malloc-info", ["text"]), ("malloc-stats", ["text"]), ("params", ["params"]),
+    ("check", ["findings", "checked_chunks", "checked_bytes", "unwalked_bytes"]), ("stacks", ["stacks"])])
+def test_pid_core_and_image_agree(svc, core, command, keys):
+    """The same bytes as a process, as a core and as an image that a program put together by the library."""
+    image = subprocess.run([str(helpers.VICTIMS.parent / "drivers" / "image"), str(core), *command.split()],
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=120)
+    assert image.returncode in (0, 1), image.stderr.decode()
+    docs = [arenascope_json("-q", "-p", svc.pid, *command.split()),
+            arenascope_json("-q", "-c", core, *command.split(), rc=(0, 1)), json.loads(image.stdout)]
+    live, dead, made = (without_residency({k: d[k] for k in keys}) for d in docs)
+    assert live == dead and dead == made
+    assert any(live[k] for k in keys), "there is something to compare"
 
 
 def rows_of_text(text):
@@ -339,6 +372,24 @@ def test_the_pause_is_said(svc):
     run = arenascope("-p", svc.pid, "-ex", "arenas", "-ex", "arenas", "-ex", "bins")
     assert run.err.count("paused") == 1, "one stop serves all"
     assert arenascope("-p", svc.pid, "-ex", "bins", "-ex", "refresh", "-ex", "bins").err.count("paused") == 2
+
+
+@pytest.mark.parametrize("line", ["trim", "reclaim", "tune arena_max=3", "chunks --size=x", "find zz", "map --cell=3"])
+def test_a_refusal_costs_no_pause(svc, line):
+    run = arenascope("-p", svc.pid, *line.split(), rc=64)
+    assert "paused" not in run.err and run.out == "", run
+
+
+def test_an_empty_list_says_so(svc):
+    assert arenascope("-q", "-p", svc.pid, "chunks", "--size=1T..").out == "No such chunk.\n"
+    assert arenascope("-q", "-p", svc.pid, "bins", "0", "--kind=large").out.endswith("in such a list.\n")
+    assert arenascope_json("-q", "-p", svc.pid, "bins", "0", "--kind=large")["bins"] == []
+
+
+def test_stacks_by_name(svc):
+    out = arenascope("-q", "-p", svc.pid, "stacks", "worker-2").out
+    assert "worker-2" in out and "worker-1" not in out and "#0" in out
+    assert "E-NOTFOUND" in arenascope("-q", "-p", svc.pid, "stacks", "nobody", rc=2).err
 
 
 def test_pause_budget(svc):

@@ -373,6 +373,18 @@ def test_core_of_another_libc(row, tmp_path):
     assert [[a[k] for k in keys[:4]] for a in doc["arenas"]] == [[a[k] for k in keys[:4]] for a in truth]
 
 
+def test_tcaches_not_found(row):
+    """Without symbols, in a core whose thread-local storage is not where a scan looks for it."""
+    core = FIXTURES / "aarch64-qemu-threads.core.xz"
+    run = row(arenascope("-c", core, "arenas", rc=None), 1, "W-TCACHE", "counted as in use", "unknown")
+    assert re.search(r"^ +0 +main( +\S+){3} +\? ", run.out, re.M), run
+    a = arenascope_json("-q", "-c", core, "arenas", rc=1)["arenas"][0]
+    assert a["cached_bytes"] is None and a["chunk_counts"]["tcache"] is None and a["chunk_bytes"]["tcache"] is None
+    assert a["chunk_counts"]["in_use"] > 0
+    assert arenascope("help", "W-TCACHE").out.startswith("W-TCACHE   a warning, exit 1\n")
+    assert "libc6-dbg" in arenascope("help", "w-tcache").out
+
+
 # ---- cores ----
 
 
@@ -459,7 +471,7 @@ def test_arena_lock_held_at_trim(row, victim):
     v = victim("odd", "lock")
     v.line("ready")
     row(arenascope("-p", v.pid, "trim", "--yes", "--wait=400ms", rc=None), 75, "E-BUSY", "lock of arena 0", r"\d+ tries",
-        "--wait=", "stuck")
+        r"arena 0 is held by thread \d+ odd \(inferred from stacks, confidence \w+\)", "--wait=", "stuck")
     assert v.ask("release", "released") and v.ask("ping", "pong")
     v.quit()
 

@@ -109,7 +109,7 @@ def test_csv_is_json(one_reading, kind, command):
             for path, value in rows:
                 at = doc
                 for key in path.split("."):
-                    at = at.get(key) if isinstance(at, dict) else None
+                    at = at[int(key)] if isinstance(at, list) else at.get(key) if isinstance(at, dict) else None
                 if isinstance(at, (str, int, float)):
                     assert same_cell(value, cell(at)), (path, value, at)
                     compared += 1
@@ -335,3 +335,53 @@ def test_unknown_numbers_have_no_sample(svc):
     found = metrics(arenascope("-q", "-f", "openmetrics", "--max-pause=1ms", "-p", svc.pid, "arenas", rc=(0, 1)).out)
     doc = arenascope("-q", "-j", "-p", svc.pid, "report").json
     assert "arenascope_arena_mapped_bytes" in found and len(doc["arenas"]) == 7
+
+
+# ---- several commands to one place ----
+
+SEVERAL = ["rss", "arenas --heaps", "report", "check", "rss"]
+
+
+def several(svc, form, *more, rc=(0, 1)):
+    argv = [a for c in SEVERAL for a in ("-ex", c)]
+    return arenascope("-q", "-p", svc.pid, "-f", form, *argv, *more, rc=rc)
+
+
+def test_several_commands_give_one_page(svc, tmp_path):
+    page = Page(several(svc, "html").out)
+    assert page.scripts == 1 and page.title.startswith("rss of service")
+    headings = "".join(page.shown)
+    assert all(f"{c.split()[0]} of service" in headings for c in SEVERAL)
+    several(svc, "html", "-o", tmp_path / "page.html")
+    Page((tmp_path / "page.html").read_text())
+    # a command that fails half way, or at once, leaves a page
+    Page(several(svc, "html", "-ex", "arena 999", rc=2).out)
+    assert arenascope("-q", "-p", svc.pid, "-f", "html", "arena", "999", rc=2).out == ""
+
+
+def test_several_commands_give_one_set_of_metrics(svc):
+    alone = metrics(arenascope("-q", "-p", svc.pid, "-f", "openmetrics", "arenas", "--heaps").out)
+    found = metrics(several(svc, "openmetrics").out)
+    assert set(alone) <= set(found) and "arenascope_ledger_rss_bytes" in found and "arenascope_checked_chunks" in found
+    assert all(set(alone[name]) == set(found[name]) for name in alone if name.startswith("arenascope_arena_"))
+
+
+def test_several_commands_give_tables_that_can_be_told_apart(svc):
+    text = several(svc, "csv").out
+    assert not text.startswith("\n") and "\n\n\n" not in text
+    heads = [head for head, _ in csv_tables(text)]
+    assert heads[0] == heads[-1] and ["field", "value"] in heads
+    # the ledger of report and the sums of trim are in no table of theirs
+    doc = arenascope("-q", "-j", "-p", svc.pid, "trim", "-n").json
+    assert f"prediction.bytes,{doc['prediction']['bytes']}\n" in arenascope("-q", "-f", "csv", "-p", svc.pid, "trim", "-n").out
+    assert "ledger.malloc.retained_bytes," in arenascope("-q", "-f", "csv", "-p", svc.pid, "report").out
+    assert "field,value" not in arenascope("-q", "-f", "csv", "-p", svc.pid, "arenas").out
+
+
+def test_formats_may_change_between_commands(svc):
+    out = arenascope("-q", "-p", svc.pid, "-ex", "rss -f openmetrics", "-ex", "rss -f html", "-ex", "params -j").out
+    first, _, rest = out.partition("# EOF\n")
+    metrics(first + "# EOF\n")
+    page, end, doc = rest.partition("</html>\n")
+    Page(page + end)
+    assert json.loads(doc)["schema"] == "arenascope/params"
