@@ -44,6 +44,9 @@ def checked(pid, timeout=60):
     assert not wolf, f"{wolf}\n{run}"
     busy = "W-BUSY" in [w["code"] for w in document["warnings"]]
     assert busy or {f["code"] for f in document["findings"]} <= TRANSIENT, run
+    # the arenas are marked whose lock was held, no others
+    locked = {f["arena"] for f in document["findings"] if f["code"] == "I-BUSY" and "lock is held" in f["message"]}
+    assert not busy or locked and {f["arena"] for f in document["findings"] if f["code"] not in TRANSIENT} <= locked, run
     assert run.rc == (0 if document["complete"] else 1) and document["complete"] != busy, run
     assert document["checked_chunks"] > 100 and document["findings_lost"] == 0, run
     helpers.wait_for(lambda: running(pid), 5, "the target to run on")
