@@ -156,7 +156,8 @@ static void identify(const struct asc_look *look, struct asc_stuck_lock *l)
 		snprintf(l->name, sizeof(l->name), "lock inside libc");
 		break;
 	default:
-		snprintf(l->name, sizeof(l->name), "futex");
+		if (!l->name[0])
+			snprintf(l->name, sizeof(l->name), "futex");
 	}
 }
 
@@ -235,7 +236,8 @@ static void malloc_holder(const struct asc_look *look, struct asc_stuck *s,
 		l->holder_gone = names && l->nwaiters && !unseen;
 		if (unseen && l->nwaiters)
 			snprintf(l->how, sizeof(l->how),
-				 "perhaps one of the %u threads whose stacks are not known", unseen);
+				 "perhaps one of the %u threads whose stacks are not known",
+				 unseen);
 		if (l->holder_gone) {
 			l->sure = ASC_SURE_MEDIUM;
 			snprintf(l->how, sizeof(l->how),
@@ -259,7 +261,8 @@ static void rwlock_holder(const struct asc_look *look, struct asc_stuck *s,
 	if (asc_look_peek(look, l->addr + off, 4, &writer) && writer && writer <= TID_MASK)
 		name_owner(s, l, (pid_t)writer, "writer field of the lock");
 	else if (l->value_known && l->value >> RW_READERS_SHIFT)
-		snprintf(l->how, sizeof(l->how), "readers that have it or want it: %u; it does not say who",
+		snprintf(l->how, sizeof(l->how),
+			 "readers that have it or want it: %u; it does not say who",
 			 l->value >> RW_READERS_SHIFT);
 }
 
@@ -283,9 +286,8 @@ static void once_holder(const struct asc_look *look, struct asc_stuck *s, struct
 	if (!found)
 		return;
 	l->sure = found == 1 ? ASC_SURE_HIGH : ASC_SURE_LOW;
-	snprintf(l->how, sizeof(l->how), found == 1 ? "inferred from stacks"
-						    : "inferred from stacks, one of %u",
-		 found);
+	snprintf(l->how, sizeof(l->how),
+		 found == 1 ? "inferred from stacks" : "inferred from stacks, one of %u", found);
 }
 
 static void find_holder(const struct asc_look *look, struct asc_stuck *s, struct asc_stuck_lock *l)
@@ -366,6 +368,9 @@ static struct asc_error *add_waited(const struct asc_look *look, const enum asc_
 		l = lock_at(s, lock_address(th->futex, kinds[i]), kinds[i]);
 		if (!l || !add_waiter(l, th->tid))
 			return asc_err(ASC_ENOMEM, "locks");
+		/* a kind of lock that only its function's name tells of */
+		if (kinds[i] == ASC_LOCK_FUTEX && strncmp(th->what, "futex ", 6) != 0)
+			snprintf(l->name, sizeof(l->name), "%.32s", th->what);
 	}
 	return NULL;
 }

@@ -8,7 +8,7 @@
 #include "arch/arch.h"
 #include "base/num.h"
 
-/* Functions of libc that wait, innermost first in any stack that has them. */
+/* Functions that wait, innermost first in any stack that has them: libc's, then Rust's (std, parking_lot). */
 struct waits {
 	const char *function; /* a substring where exact is false */
 	bool exact;
@@ -35,6 +35,15 @@ static const struct waits waits[] = {
 	{ "pthread_mutex_timedlock", false, ASC_DOING_LOCK, ASC_LOCK_MUTEX, "mutex" },
 	{ "pthread_mutex_clocklock", false, ASC_DOING_LOCK, ASC_LOCK_MUTEX, "mutex" },
 	{ "__lll_lock_wait", true, ASC_DOING_LOCK, ASC_LOCK_MUTEX, "mutex" },
+	/* the older mangling demangles to the first form, the newer one to the second */
+	{ "Mutex::lock_contended", false, ASC_DOING_LOCK, ASC_LOCK_FUTEX, "Rust mutex" },
+	{ "Mutex>::lock_contended", false, ASC_DOING_LOCK, ASC_LOCK_FUTEX, "Rust mutex" },
+	{ "RwLock::read_contended", false, ASC_DOING_LOCK, ASC_LOCK_FUTEX, "Rust rwlock" },
+	{ "RwLock>::read_contended", false, ASC_DOING_LOCK, ASC_LOCK_FUTEX, "Rust rwlock" },
+	{ "RwLock::write_contended", false, ASC_DOING_LOCK, ASC_LOCK_FUTEX, "Rust rwlock" },
+	{ "RwLock>::write_contended", false, ASC_DOING_LOCK, ASC_LOCK_FUTEX, "Rust rwlock" },
+	{ "Condvar::wait", false, ASC_DOING_IDLE, ASC_LOCK_FUTEX, "condition variable" },
+	{ "Condvar>::wait", false, ASC_DOING_IDLE, ASC_LOCK_FUTEX, "condition variable" },
 };
 
 /* Functions of malloc; those with `locked` run under the lock of an arena, or mostly so. */
@@ -191,6 +200,26 @@ static asc_addr futex_of(const struct asc_arch *arch, const struct asc_thread *t
 	return th->syscall_args[0];
 }
 
+/*
+ * Without names: does it wait for an event, not for a lock? Such a wait ends by itself some time, and the word
+ * counts: it is neither small (free, taken, waited for) nor a thread, nor does it have bits at the top.
+ */
+static bool waits_for_event(const struct asc_look *look, const struct asc_thread *th)
+{
+	enum { EXPECTED = 2, TIMEOUT = 3, SMALL = 4, TOP = 28 };
+	uint32_t value = (uint32_t)th->syscall_args[EXPECTED];
+	size_t n;
+	const struct asc_thread *all = asc_target_threads(look->t, &n);
+
+	if (!th->syscall_args[TIMEOUT] || value < SMALL || value >> TOP)
+		return false;
+	for (size_t i = 0; i < n; i++) {
+		if ((uint32_t)all[i].tid == value)
+			return false;
+	}
+	return true;
+}
+
 static const struct waits *wait_of(const struct asc_trace *trace)
 {
 	enum { NEAR = 8 };
@@ -303,7 +332,8 @@ void asc_stuck_classify(const struct asc_look *look, const struct asc_thread *th
 		snprintf(ret->what, sizeof(ret->what), "the end of thread %d", (int)ret->joins);
 	} else if (ret->futex) {
 		ret->doing = ASC_DOING_IDLE;
-		snprintf(ret->what, sizeof(ret->what), "futex 0x%" PRIx64, ret->futex);
+		snprintf(ret->what, sizeof(ret->what), "%s 0x%" PRIx64,
+			 waits_for_event(look, th) ? "event" : "futex", ret->futex);
 	} else if (th->syscall_nr >= 0) {
 		ret->doing = ASC_DOING_IDLE;
 		name_call(th, trace, ret);

@@ -20,6 +20,9 @@ HANGS = {
     "stdio": ("blocked", "blocked", r"stdio stream lock .* sleeps in pause; 3 threads wait"),
     "convoy": ("blocked", "blocked", r"mutex .* sleeps in pause; 5 threads wait"),
     "raw-futex": ("unclear", "unclear", r"futex .* 5 threads wait"),
+    "rust-condvar": ("idle", "idle", r"nothing is stuck: .* 6 wait for work, 0 run"),
+    "rust-mutex": ("unclear", "unclear", r"Rust mutex .* 5 threads wait"),
+    "event": ("idle", "idle", r"nothing is stuck: .* 6 wait for work, 0 run"),
     "idle": ("idle", "idle", r"nothing is stuck: .* 7 wait for work, 0 run"),
 }
 # the same without help from malloc: victims/stall.c; how the holder is known

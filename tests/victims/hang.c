@@ -335,10 +335,77 @@ static void *wait_futex(void *arg)
 	return arg;
 }
 
-static void raw_futex(void)
+static void sleep_on(uint32_t *word, const struct timespec *timeout)
+{
+	for (;;)
+		syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, *word, timeout, NULL, 0);
+}
+
+/* The names that a Rust program's functions have: the older mangling, and the newer. */
+void rust_condvar(void *arg) __asm__(
+	"_ZN3std3sys4unix5locks5futex7Condvar4wait17h5f917b05b5a5d565E");
+void rust_mutex(void *arg) __asm__(
+	"_RNvMNtNtNtNtCsjrHSEGnQ3l9_3std3sys4sync5mutex5futexNtB2_5Mutex14lock_contended");
+
+__attribute__((noinline)) void rust_condvar(void *arg)
+{
+	sleep_on(arg, NULL);
+}
+
+__attribute__((noinline)) void rust_mutex(void *arg)
+{
+	sleep_on(arg, NULL);
+}
+
+static void *wait_condvar(void *arg)
+{
+	static uint32_t sequence = 1226;
+
+	rust_condvar(&sequence);
+	return arg;
+}
+
+static void *wait_mutex(void *arg)
+{
+	static uint32_t contended = 2;
+
+	rust_mutex(&contended);
+	return arg;
+}
+
+static void *wait_event(void *arg)
+{
+	static const struct timespec some_day = { .tv_sec = 100000 };
+	static uint32_t sequence = 1226;
+
+	sleep_on(&sequence, &some_day);
+	return arg;
+}
+
+static void of_five(void *(*wait)(void *))
 {
 	for (int i = 0; i < 5; i++)
-		run(wait_futex);
+		run(wait);
+}
+
+static void raw_futex(void)
+{
+	of_five(wait_futex);
+}
+
+static void rust_waits(void)
+{
+	of_five(wait_condvar);
+}
+
+static void rust_locks(void)
+{
+	of_five(wait_mutex);
+}
+
+static void event(void)
+{
+	of_five(wait_event);
 }
 
 static void *wait_cond(void *arg)
@@ -386,6 +453,9 @@ static const struct {
 	{ "stdio", stdio },
 	{ "convoy", convoy },
 	{ "raw-futex", raw_futex },
+	{ "rust-condvar", rust_waits },
+	{ "rust-mutex", rust_locks },
+	{ "event", event },
 	{ "idle", idle },
 };
 
