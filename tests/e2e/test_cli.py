@@ -583,6 +583,7 @@ def test_manual_pages_know_every_word():
     page = unroff((TOP / "doc/man/arenascope.1").read_text())
     for kind, name, args, rest in words():
         if kind == "command-option":
+            assert re.search(rf"^{re.escape(name)}\b", page, re.M), name
             continue
         pattern = rf"^-ex\b" if name == "--ex" else rf"^(-\w, )?{re.escape(name)}\b"
         assert re.search(pattern, page, re.M), name
@@ -595,6 +596,20 @@ def test_manual_pages_know_every_word():
         code, meaning = line.split(None, 1)
         assert f".B {code}\n" in errors, code
         assert meaning[1:] in " ".join(errors.split()), code
+
+
+def test_manual_page_knows_settings_variables_and_statuses():
+    page = unroff((TOP / "doc/man/arenascope.1").read_text())
+    settings = page[page.index("Settings of the prompt"):page.index(".SH EXIT")]
+    for line in arenascope("show").out.splitlines():
+        assert re.search(rf"\b{line.split()[0]}\b", settings), line
+    variables = page[page.index(".SH ENVIRONMENT"):page.index(".SH FILES")]
+    sources = "".join(p.read_text() for p in (TOP / "src").rglob("*.c"))
+    for name in set(re.findall(r'(?:getenv|env_set)\("([A-Z_]+)"\)', sources)):
+        assert name in variables, name
+    statuses = page[page.index(".SH EXIT"):page.index(".SH ENVIRONMENT")]
+    for n in (0, 1, 2, 64, 65, 66, 69, 70, 74, 75, 77, 78, 130):
+        assert f"\n.B {n}\n" in statuses, n
 
 
 @pytest.mark.skipif(not shutil.which("mandoc"), reason="no mandoc")
