@@ -124,6 +124,17 @@ static void one_line(struct asc_cli *c, const char *line)
 	clearerr(stdout);
 }
 
+/* What is looked at, and where to begin. */
+static void greet(const struct asc_cli *c)
+{
+	ASC_AUTO(asc_freep) char *name = asc_escape(asc_target_name(c->s->data));
+
+	if (c->so.quiet)
+		return;
+	fprintf(stderr, "%s%s: report is where to begin, help lists the commands.\n",
+		name && *name ? name : "?", c->s->live ? "" : " (core)");
+}
+
 int asc_repl(struct asc_cli *c)
 {
 	bool said = false;
@@ -142,6 +153,7 @@ int asc_repl(struct asc_cli *c)
 	struct asc_error *err = asc_cli_session(c);
 	if (err)
 		return asc_report_error(c, err);
+	greet(c);
 	while (!c->quit && !asc_signal_pending()) {
 		watch_target(c, &said);
 		make_prompt(c, prompt, sizeof(prompt));

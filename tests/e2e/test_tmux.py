@@ -98,6 +98,7 @@ def test_a_session(terminal, victim, tmp_path):
     v.line("idle")
     t = terminal()
     prompt = start(t, v.pid)
+    assert "service: report is where to begin, help lists the commands." in t.screen()
     # TAB: what is common is completed, the rest listed; then the command itself
     t.keys("-l", "are")
     t.keys("Tab", "Tab", "Tab")
