@@ -46,7 +46,8 @@ struct asc_act_result {
 	uint64_t ranges, arenas, errors, first_errno;
 	double max_hold_ms, max_wait_ms;
 	bool complete;		/**< every arena was done */
-	char note[256];		/**< what the user should know, or "" */
+	uint64_t busy_arena;	/**< its lock was held for good: an error, or left out; 0: none */
+	char note[384];		/**< what the user should know, or "" */
 };
 
 #ifdef __cplusplus

@@ -38,8 +38,11 @@ static struct asc_error *try_all(struct asc_borrow *b, asc_addr *busy, pid_t *in
 		alive += b->halt.v[i].state != ASC_HALT_GONE;
 	b->single = alive <= 1;
 	b->since = b->halt.since;
-	if (asc_preflight_busy(b->op, &b->halt, busy, inside))
+	if (asc_preflight_busy(b->op, &b->halt, busy, inside)) {
+		b->op->sh->result.busy_arena = *busy;
 		return asc_preflight_error(b->op, *busy, *inside, b->tries + 1);
+	}
+	b->op->sh->result.busy_arena = 0;
 	asc_act_fault(b->op, 2);
 	err = asc_choose(b);
 	return err ? err : asc_borrow_save(b, asc_halt_find(&b->halt, b->tid));

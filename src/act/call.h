@@ -12,6 +12,8 @@ ASC_MUST struct asc_error *asc_act_call(const struct asc_act_ctx *c, const char 
 double asc_act_timeout(const struct asc_op *op);
 /* T returned without a stop: let it go as any other thread. */
 void asc_act_back(struct asc_borrow *b);
+/* The call did not return in time: T goes on by itself. */
+void asc_act_left(const struct asc_borrow *b, double waited_ms, struct asc_act_result *r);
 void asc_act_times(const struct asc_borrow *b, struct asc_act_result *r);
 void asc_act_note(struct asc_act_result *r, const char *fmt, ...) ASC_PRINTF(2, 3);
 #endif

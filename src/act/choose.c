@@ -157,6 +157,7 @@ static struct asc_error *check_status(struct asc_borrow *b, const struct asc_hal
 		return no(
 			"the program handles or waits for every signal that could mark the end of "
 			"the call");
+	b->filtered = mode != 0;
 	if (mode && b->op->c->opts.suspend_seccomp) {
 		b->seccomp_suspended = true;
 		if (asc_pt(PTRACE_SETOPTIONS, tid, 0,
@@ -236,7 +237,7 @@ static struct asc_error *check_stack(const struct asc_borrow *b, const struct as
 				     const struct asc_halted *t, asc_addr *ret_hi)
 {
 	const struct user_regs_struct *r = &t->regs;
-	uint64_t need = asc_frame_need(ASC_XSTATE_MAX / 4);
+	uint64_t need = asc_frame_need(&b->s);
 	const struct asc_map *m = asc_maps_find(maps, r->rsp);
 	asc_addr lo, hi, from = r->rsp - need;
 
@@ -358,6 +359,7 @@ struct asc_error *asc_choose_check(struct asc_borrow *b, const struct asc_halted
 		return asc_err_os(errno, "cannot open the memory of thread %d", t->tid);
 	ASC_TRY(check_status(b, t));
 	ASC_TRY(check_rseq(b, t));
+	ASC_TRY(asc_borrow_save_xstate(b, t->tid));
 	ASC_TRY(read_maps(b, t->tid, &maps));
 	err = check_stack(b, &maps, t, &hi);
 	asc_maps_free(&maps);

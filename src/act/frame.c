@@ -45,7 +45,7 @@ enum {
 	RESULT_AT = 320, /* behind the ucontext */
 	PAR_AT = 352,
 };
-static const uint64_t XFEATURES_AMX = 3ull << 17, XFEATURE_TILEDATA = 1ull << 18;
+static const uint64_t XFEATURE_TILEDATA = 1ull << 18;
 enum { ERESTARTSYS = 512, ERESTARTNOINTR = 513, ERESTARTNOHAND = 514, ERESTART_RESTARTBLOCK = 516 };
 
 struct chain {
@@ -75,7 +75,8 @@ static void put_call(struct chain *c, const struct asc_gadgets *g, uint64_t nr, 
 /*
  * With AMX the register set is larger than what the kernel allows in a frame of a task that does
  * not use it, and it would then silently restore no more than SSE. So: up to the end of the last
- * feature that is enabled, tiles only if they are in use.
+ * feature that is enabled, the tiles' data only if it is in use. Their configuration is small, and
+ * every task may have it.
  */
 static size_t frame_xstate(const struct asc_saved *s, uint64_t *ret_features)
 {
@@ -83,11 +84,11 @@ static size_t frame_xstate(const struct asc_saved *s, uint64_t *ret_features)
 	uint64_t used = asc_load_u64(s->xstate + XSTATE_BV);
 	size_t end = 576;
 
-	if (!(features & XFEATURES_AMX) || used & XFEATURE_TILEDATA) {
+	if (!(features & XFEATURE_TILEDATA) || used & XFEATURE_TILEDATA) {
 		*ret_features = features;
 		return s->xstate_len;
 	}
-	features &= ~XFEATURES_AMX;
+	features &= ~XFEATURE_TILEDATA;
 	for (unsigned i = 2; i < 63; i++) {
 		unsigned size, off, c, d;
 
@@ -152,9 +153,11 @@ static void fill_xstate(uint8_t *at, const struct asc_saved *s, size_t len, uint
 	memcpy(at + len, &magic2, sizeof(magic2));
 }
 
-uint64_t asc_frame_need(size_t xstate_len)
+uint64_t asc_frame_need(const struct asc_saved *s)
 {
-	return ASC_RED_ZONE + xstate_len + 4096 + ASC_STACK_ROOM;
+	uint64_t features;
+
+	return ASC_RED_ZONE + frame_xstate(s, &features) + 4096 + ASC_STACK_ROOM;
 }
 
 void asc_frame_convert(const struct user_regs_struct *found, int64_t nr,
@@ -223,7 +226,7 @@ struct asc_error *asc_frame_build(const struct asc_frame_in *in, struct asc_act_
 	size_t xsize = frame_xstate(in->s, &features);
 	asc_addr fp, uc, last;
 
-	if (xsize < 576 || xsize > ASC_XSTATE_MAX || in->s->found.rsp < asc_frame_need(xsize))
+	if (xsize < 576 || xsize > ASC_XSTATE_MAX || in->s->found.rsp < asc_frame_need(in->s))
 		return asc_err(ASC_EBUG, "extended state of %zu bytes, stack pointer 0x%llx", xsize,
 			       (unsigned long long)in->s->found.rsp);
 	memset(ret, 0, sizeof(*ret));

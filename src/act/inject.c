@@ -24,11 +24,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+#ifndef SYS_process_madvise
+#define SYS_process_madvise 440
+#endif
 
 #include "base/cleanup.h"
 #include "base/num.h"
@@ -41,6 +46,7 @@ enum {
 	LOST_CHECK_MS =
 		200, /* the self-signal should have come long ago: has T returned without? */
 	LOCK_PATIENCE_MS = 2000,
+	XSTATE_MIN = 576, /* legacy area and header */
 };
 
 /* Stay unblocked during the call: blocking a signal that the thread raises itself resets its
@@ -71,18 +77,25 @@ static bool set_regs(pid_t tid, struct user_regs_struct *regs)
 	return !asc_pt(PTRACE_SETREGSET, tid, NT_PRSTATUS, &io);
 }
 
-struct asc_error *asc_borrow_save(struct asc_borrow *b, struct asc_halted *t)
+struct asc_error *asc_borrow_save_xstate(struct asc_borrow *b, pid_t tid)
 {
 	struct asc_saved *s = &b->s;
 	struct iovec io = { s->xstate, sizeof(s->xstate) };
+
+	if (asc_pt(PTRACE_GETREGSET, tid, NT_X86_XSTATE, &io) || io.iov_len < XSTATE_MIN ||
+	    io.iov_len >= sizeof(s->xstate))
+		return asc_err(ASC_EUNSUPPORTED, "its extended state cannot be saved");
+	s->xstate_len = io.iov_len;
+	return NULL;
+}
+
+struct asc_error *asc_borrow_save(struct asc_borrow *b, struct asc_halted *t)
+{
+	struct asc_saved *s = &b->s;
 	const struct asc_op *op = b->op;
 
 	s->found = t->regs;
-	asc_halt_hide_eintr(op->pid, &s->found);
-	if (asc_pt(PTRACE_GETREGSET, b->tid, NT_X86_XSTATE, &io) || io.iov_len >= sizeof(s->xstate))
-		return asc_err(ASC_EUNSUPPORTED, "cannot save the extended state of thread %d",
-			       b->tid);
-	s->xstate_len = io.iov_len;
+	asc_halt_hide_eintr(b->tid, &s->found);
 	if (asc_pt(PTRACE_GETSIGMASK, b->tid, sizeof(s->mask), &s->mask))
 		return asc_err_os(errno, "cannot read the signal mask of thread %d", b->tid);
 	asc_frame_convert(&s->found, asc_real_call(b->tid, &s->found), &s->converted);
@@ -145,6 +158,10 @@ struct asc_error *asc_borrow_start(struct asc_borrow *b, const struct asc_go *go
 		return asc_err(b->armed ? ASC_EOTHER : ASC_EAGAIN, "thread %d is gone", b->tid);
 	b->armed = true;
 	asc_act_fault(b->op, go->step);
+	if (go->hurry) {
+		setpriority(PRIO_PROCESS, (id_t)b->tid, PRIO_MIN);
+		asc_act_fault(b->op, 8);
+	}
 	if (!b->masked) {
 		uint64_t mask = call_mask(b);
 
@@ -190,6 +207,32 @@ static bool is_arena_lock(const struct asc_op *op, uint64_t addr)
 			return true;
 	}
 	return false;
+}
+
+void asc_borrow_where(const struct asc_borrow *b, char *buf, size_t size)
+{
+	static const struct {
+		int nr;
+		const char *name;
+	} names[] = { { SYS_madvise, "madvise" }, { SYS_process_madvise, "process_madvise" },
+		      { SYS_munmap, "munmap" },	  { SYS_mmap, "mmap" },
+		      { SYS_brk, "brk" },	  { SYS_mprotect, "mprotect" },
+		      { SYS_ppoll, "ppoll" },	  { SYS_futex, "futex" } };
+	int64_t nr;
+	uint64_t arg, sp;
+
+	if (!proc_syscall(b, &nr, &arg, &sp)) {
+		snprintf(buf, size, "running");
+		return;
+	}
+	snprintf(buf, size, "in system call %lld", (long long)nr);
+	for (size_t i = 0; i < ASC_ARRAY_SIZE(names); i++) {
+		if (nr == names[i].nr)
+			snprintf(buf, size, "in %s", names[i].name);
+	}
+	if (nr == SYS_futex && is_arena_lock(b->op, arg))
+		snprintf(buf, size, "waiting for an arena's lock (0x%llx)",
+			 (unsigned long long)arg);
 }
 
 /*

@@ -87,8 +87,8 @@ struct asc_frame_in {
 /* Frames are pure: bytes from what was saved. ASC_EBUG if it does not fit. */
 ASC_MUST struct asc_error *asc_frame_build(const struct asc_frame_in *in,
 					   struct asc_act_frame *ret);
-/* Bytes below the stack pointer that frame and call need. */
-uint64_t asc_frame_need(size_t xstate_len);
+/* Bytes below the stack pointer that frame and call need: with AMX tiles 8 KiB more. */
+uint64_t asc_frame_need(const struct asc_saved *s);
 /* Registers without the kernel's help to restart the interrupted system call @p nr. */
 void asc_frame_convert(const struct user_regs_struct *found, int64_t nr,
 		       struct user_regs_struct *ret);
@@ -138,7 +138,7 @@ void asc_halt_settle(struct asc_halt *h);
 struct asc_halted *asc_halt_find(struct asc_halt *h, pid_t tid);
 void asc_halt_free(struct asc_halt *h);
 /* -EINTR that the application would see only because of us, made a restart. @return true: changed */
-bool asc_halt_hide_eintr(pid_t pid, struct user_regs_struct *regs);
+bool asc_halt_hide_eintr(pid_t tid, struct user_regs_struct *regs);
 
 /* ---- one action ---- */
 
@@ -195,6 +195,7 @@ struct asc_borrow {
 	int mem;
 	int sig;
 	bool armed, masked, seccomp_suspended, back;
+	bool filtered; /* T has a seccomp filter */
 	bool single;   /* the target has no other thread */
 	bool all;      /* everything was stopped, not only T */
 	bool stopping; /* the user's wish to end it is known */
@@ -265,6 +266,8 @@ uint32_t asc_seccomp_eval(const struct sock_filter *prog, size_t len, const void
 /* ---- T's run, in steps (inject.c) ---- */
 enum asc_ran { ASC_RAN, ASC_RAN_CRASH, ASC_RAN_TIMEOUT, ASC_RAN_GONE, ASC_RAN_BACK, ASC_RAN_ABORT };
 
+/* First the extended state: how much room T needs depends on it. */
+ASC_MUST struct asc_error *asc_borrow_save_xstate(struct asc_borrow *b, pid_t tid);
 ASC_MUST struct asc_error *asc_borrow_save(struct asc_borrow *b, struct asc_halted *t);
 /* Build and write the frame: nothing has happened yet when this fails. */
 ASC_MUST struct asc_error *asc_borrow_write(struct asc_borrow *b, uint64_t map_len);
@@ -272,12 +275,15 @@ ASC_MUST struct asc_error *asc_borrow_write(struct asc_borrow *b, uint64_t map_l
 struct asc_go {
 	asc_addr pc, sp, store_to;
 	uint64_t rax, args[6];
+	bool hurry;    /* with the highest priority; the code lowers it again by itself */
 	unsigned step; /* fault points step, step + 1 ... */
 };
 ASC_MUST struct asc_error *asc_borrow_start(struct asc_borrow *b, const struct asc_go *go);
 /* Until the self-signal at @p stop. @p ret_signal: of a crash. */
 enum asc_ran asc_borrow_wait(struct asc_borrow *b, asc_addr stop, double timeout_ms,
 			     int *ret_signal);
+/* "in madvise", "running": where T is, which was left alone. */
+void asc_borrow_where(const struct asc_borrow *b, char *buf, size_t size);
 /* Put everything back and let T go. @return verified */
 bool asc_borrow_restore(struct asc_borrow *b);
 void asc_borrow_end(struct asc_borrow *b);

@@ -96,8 +96,11 @@ bool asc_preflight_lockless(const struct asc_op *op, size_t threads)
 	return v != 0;
 }
 
-/* The mutexes of the arenas that are known, and of those that were made since. */
-static bool locks_busy(const struct asc_op *op, asc_addr *ret_arena)
+/*
+ * The mutexes of the arenas that are known, and of those that were made since. Read through a
+ * living thread: the first one may have ended.
+ */
+static bool locks_busy(const struct asc_op *op, pid_t tid, asc_addr *ret_arena)
 {
 	const struct asc_layout *l = &op->c->lib->layout;
 	uint32_t mutexes[IOV];
@@ -119,8 +122,7 @@ static bool locks_busy(const struct asc_op *op, asc_addr *ret_arena)
 				(struct iovec){ (void *)(uintptr_t)(a + l->malloc_state_next.off),
 						8 };
 		}
-		if (process_vm_readv(op->pid, local, 2 * n, remote, 2 * n, 0) !=
-		    (ssize_t)(12 * n)) {
+		if (process_vm_readv(tid, local, 2 * n, remote, 2 * n, 0) != (ssize_t)(12 * n)) {
 			*ret_arena = op->arenas[at];
 			return true;
 		}
@@ -221,7 +223,7 @@ bool asc_preflight_busy(const struct asc_op *op, struct asc_halt *h, asc_addr *r
 			pid_t *ret_tid)
 {
 	size_t alive = 0;
-	pid_t inside = 0;
+	pid_t inside = 0, stopped = op->pid;
 
 	*ret_arena = 0;
 	*ret_tid = 0;
@@ -231,10 +233,12 @@ bool asc_preflight_busy(const struct asc_op *op, struct asc_halt *h, asc_addr *r
 		if (t->state == ASC_HALT_GONE)
 			continue;
 		alive++;
+		if (t->state == ASC_HALT_STOPPED)
+			stopped = t->tid;
 		if (t->known && in_malloc(op, t->regs.rip))
 			inside = t->tid;
 	}
-	if (locks_busy(op, ret_arena)) {
+	if (locks_busy(op, stopped, ret_arena)) {
 		*ret_tid = inside;
 		return true;
 	}

@@ -11,10 +11,12 @@
 #if ASC_CAN_INJECT
 #include <errno.h>
 #include <linux/ptrace.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 
 #include "base/cleanup.h"
@@ -28,7 +30,7 @@ static const uint8_t code[] = {
 
 enum {
 	STEP_MS = 10000,
-	SLICE_DEFAULT_US = 5000,
+	SLICE_DEFAULT_US = 1000, /* and then one batch: 5 ms is what is promised */
 	BATCH_FIRST = 16,
 	PIECE = 1 << 20,
 	SLOTS_MIN = 64,
@@ -37,11 +39,14 @@ enum {
 	KERNEL_ERRORS = 4095,
 };
 
-/* Ranges in which a release would be noticed by others than malloc: userfaultfd, shared memory,
- * tags. */
+/*
+ * Ranges in which a release would be noticed by others than malloc: userfaultfd, shared memory,
+ * tags. And those of hugetlb: many kernels do not give the reservation back with the page, so that
+ * the next touch may find the pool empty, which is a SIGBUS.
+ */
 static struct asc_error *find_skips(pid_t pid, struct asc_op *op)
 {
-	static const char *const flags[] = { " um", " uw", " ui", " mt", " sh" };
+	static const char *const flags[] = { " um", " uw", " ui", " mt", " sh", " ht" };
 	struct asc_text text = { 0 };
 	ASC_VEC(struct asc_range) v = { 0 };
 	struct asc_range at = { 0 };
@@ -135,6 +140,7 @@ static struct asc_error *parameters(const struct asc_act_ctx *c, int arena, stru
 	p->o_system_mem = l->malloc_state_system_mem.off;
 	p->o_ar_ptr = l->_heap_info_ar_ptr.off;
 	p->o_heap_size = l->_heap_info_size.off;
+	p->o_prev = l->_heap_info_prev.off;
 	op->code = code;
 	op->code_len = asc_align_up(sizeof(code), page);
 	op->slots = slots(asc_target_maps(c->live));
@@ -222,6 +228,30 @@ static bool write_code(struct run *r)
 	return true;
 }
 
+/*
+ * On a machine with more to run than CPUs, the one who holds a lock must not be the one who waits.
+ * The routine gives the priority back by itself, and must be able to.
+ */
+static void plan_hurry(const struct run *r)
+{
+	const struct asc_borrow *b = r->b;
+	int policy = sched_getscheduler(b->tid), nice;
+
+	errno = 0;
+	nice = getpriority(PRIO_PROCESS, (id_t)b->tid);
+	if (errno || b->filtered || (policy != SCHED_OTHER && policy != SCHED_BATCH))
+		return;
+	r->op->par.raised = 1;
+	r->op->par.nice = (uint64_t)(int64_t)nice;
+}
+
+/* After a crash, which did not come to its end. */
+static void end_hurry(const struct run *r)
+{
+	if (r->op->par.raised)
+		setpriority(PRIO_PROCESS, (id_t)r->b->tid, (int)(int64_t)r->op->par.nice);
+}
+
 static bool write_all(struct run *r)
 {
 	struct asc_op *op = r->op;
@@ -240,6 +270,7 @@ static bool write_all(struct run *r)
 	op->par.slots = op->slots;
 	op->par.skips = skips;
 	op->par.nskips = op->nskips;
+	plan_hurry(r);
 	if (!asc_poke(r->b, r->b->f.par, &op->par, sizeof(op->par)))
 		return false;
 	asc_act_fault(op, 22);
@@ -254,6 +285,7 @@ static enum asc_ran run_routine(struct run *r, asc_addr entry)
 		.sp = r->b->f.entry,
 		.store_to = r->b->f.result,
 		.args = { r->b->f.par },
+		.hurry = entry == ASC_RT_RECLAIM && r->op->par.raised,
 	};
 	uint64_t one = 1;
 	enum asc_ran how;
@@ -287,17 +319,20 @@ static void results(struct run *r, struct asc_act_result *res)
 	res->return_value = (int64_t)p.ranges;
 	res->return_value_known = true;
 	res->complete = p.done && !p.skipped && !p.damaged;
-	if (p.damaged)
+	if (p.damaged) {
 		asc_act_note(
 			res,
 			"a list of free chunks is damaged at 0x%llx: it was not followed further",
 			(unsigned long long)p.damaged_at);
-	else if (p.skipped)
-		asc_act_note(res, "%llu arenas were left out: their locks were held for seconds",
-			     (unsigned long long)p.skipped);
-	else if (p.errors)
+	} else if (p.skipped) {
+		res->busy_arena = p.skipped_at;
+		asc_act_note(res, "%llu arena%s left out: %s held for seconds",
+			     (unsigned long long)p.skipped, p.skipped == 1 ? " was" : "s were",
+			     p.skipped == 1 ? "its lock was" : "their locks were");
+	} else if (p.errors) {
 		asc_act_note(res, "%llu ranges could not be released: %s",
 			     (unsigned long long)p.errors, strerror((int)p.first_errno));
+	}
 }
 
 static void crash(struct run *r, struct asc_act_result *res)
@@ -305,6 +340,7 @@ static void crash(struct run *r, struct asc_act_result *res)
 	struct asc_rt_par p = { 0 };
 	int sig = r->sig;
 
+	end_hurry(r);
 	res->outcome = ASC_ACT_CRASHED;
 	res->crash_signal = sig;
 	res->complete = false;
@@ -399,10 +435,7 @@ static void finish(struct run *r, enum asc_ran how, struct asc_act_result *res)
 		asc_act_note(res, "the thread came back by itself: what was done is not known");
 		return;
 	case ASC_RAN_TIMEOUT:
-		res->outcome = ASC_ACT_RUNNING;
-		asc_act_note(res,
-			     "it is still running in thread %d, which finishes and restores itself",
-			     b->tid);
+		asc_act_left(b, asc_act_now() - b->since, res);
 		return;
 	case ASC_RAN_GONE:
 		res->outcome = ASC_ACT_GONE;

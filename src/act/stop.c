@@ -67,17 +67,18 @@ void asc_halt_free(struct asc_halt *h)
 	h->n = h->cap = 0;
 }
 
-static bool is_socket(pid_t pid, uint64_t fd)
+/* By the thread itself: the first one may have ended, and has no descriptors then. */
+static bool is_socket(pid_t tid, uint64_t fd)
 {
 	char path[64], to[16];
 	ssize_t n;
 
-	snprintf(path, sizeof(path), "/proc/%d/fd/%llu", pid, (unsigned long long)fd);
+	snprintf(path, sizeof(path), "/proc/%d/fd/%llu", tid, (unsigned long long)fd);
 	n = readlink(path, to, sizeof(to));
 	return n >= 7 && !memcmp(to, "socket:", 7);
 }
 
-bool asc_halt_hide_eintr(pid_t pid, struct user_regs_struct *regs)
+bool asc_halt_hide_eintr(pid_t tid, struct user_regs_struct *regs)
 {
 	uint8_t raw[sizeof(*regs)];
 	uint64_t fd = 0;
@@ -89,7 +90,7 @@ bool asc_halt_hide_eintr(pid_t pid, struct user_regs_struct *regs)
 	case ASC_RESTART_NEVER:
 		return false;
 	case ASC_RESTART_IF_SOCKET:
-		if (!is_socket(pid, fd))
+		if (!is_socket(tid, fd))
 			return false;
 		break;
 	case ASC_RESTART_ALWAYS:
@@ -107,7 +108,7 @@ static void let_go(struct asc_halted *t)
 }
 
 /* Has it stopped? A signal that came first is passed on. */
-static void look(const struct asc_halt *h, struct asc_halted *t)
+static void look(struct asc_halted *t)
 {
 	siginfo_t si = { 0 };
 	struct iovec io = { &t->regs, sizeof(t->regs) };
@@ -135,7 +136,7 @@ static void look(const struct asc_halt *h, struct asc_halted *t)
 	t->known = !asc_pt(PTRACE_GETREGSET, t->tid, NT_PRSTATUS, &io) &&
 		   io.iov_len == sizeof(t->regs);
 	/* at once, so that even our death does not show */
-	if (t->known && asc_halt_hide_eintr(h->pid, &t->regs))
+	if (t->known && asc_halt_hide_eintr(t->tid, &t->regs))
 		asc_pt(PTRACE_SETREGSET, t->tid, NT_PRSTATUS, &io);
 	t->state = ASC_HALT_STOPPED;
 }
@@ -218,7 +219,7 @@ static void collect(struct asc_halt *h)
 			struct asc_halted *t = &h->v[i];
 
 			if (t->state == ASC_HALT_SEIZED || t->state == ASC_HALT_LATE)
-				look(h, t);
+				look(t);
 			if (t->state == ASC_HALT_SEIZED && waited > PATIENCE_D_MS &&
 			    (waited > PATIENCE_MS ||
 			     (!asc_proc_stat(h->pid, t->tid, &st) && st.state == 'D')))
@@ -279,7 +280,7 @@ void asc_halt_thin(struct asc_halt *h)
 		struct asc_halted *t = &h->v[i];
 
 		if (t->state == ASC_HALT_LATE)
-			look(h, t);
+			look(t);
 		if (!t->keep && t->state == ASC_HALT_STOPPED)
 			let_go(t);
 	}
@@ -309,7 +310,7 @@ bool asc_halt_late(struct asc_halt *h, pid_t tid, int status)
 
 		io = (struct iovec){ &t->regs, sizeof(t->regs) };
 		if (event && !asc_pt(PTRACE_GETREGSET, tid, NT_PRSTATUS, &io) &&
-		    asc_halt_hide_eintr(h->pid, &t->regs))
+		    asc_halt_hide_eintr(t->tid, &t->regs))
 			asc_pt(PTRACE_SETREGSET, tid, NT_PRSTATUS, &io);
 		/* a signal goes on to where it was meant to go */
 		asc_pt(PTRACE_DETACH, tid, 0, status >> 16 ? NULL : (void *)(long)WSTOPSIG(status));
@@ -331,7 +332,7 @@ void asc_halt_settle(struct asc_halt *h)
 
 			if (t->state != ASC_HALT_LATE)
 				continue;
-			look(h, t);
+			look(t);
 			if (t->state == ASC_HALT_STOPPED)
 				let_go(t);
 			/* in state D nothing was interrupted */

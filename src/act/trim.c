@@ -34,10 +34,24 @@ void asc_act_back(struct asc_borrow *b)
 	struct user_regs_struct r;
 	struct iovec io = { &r, sizeof(r) };
 
-	if (!asc_pt(PTRACE_GETREGSET, b->tid, NT_PRSTATUS, &io) &&
-	    asc_halt_hide_eintr(b->op->pid, &r))
+	if (!asc_pt(PTRACE_GETREGSET, b->tid, NT_PRSTATUS, &io) && asc_halt_hide_eintr(b->tid, &r))
 		asc_pt(PTRACE_SETREGSET, b->tid, NT_PRSTATUS, &io);
 	asc_pt(PTRACE_DETACH, b->tid, 0, NULL);
+}
+
+void asc_act_left(const struct asc_borrow *b, double waited_ms, struct asc_act_result *r)
+{
+	char where[64];
+
+	asc_borrow_where(b, where, sizeof(where));
+	r->outcome = ASC_ACT_RUNNING;
+	r->complete = false;
+	asc_act_note(
+		r,
+		"after %.0f ms thread %d has not returned: it is %s. It goes on by itself, and "
+		"restores itself when it returns; nothing was killed, and no other thread is "
+		"stopped",
+		waited_ms, b->tid, where);
 }
 
 void asc_act_times(const struct asc_borrow *b, struct asc_act_result *r)
@@ -95,11 +109,7 @@ static void finish(struct asc_borrow *b, enum asc_ran how, int sig, struct asc_a
 		asc_act_note(r, "the thread came back by itself: its result is not known");
 		return;
 	case ASC_RAN_TIMEOUT:
-		r->outcome = ASC_ACT_RUNNING;
-		asc_act_note(r,
-			     "the call is still running in thread %d, which finishes and restores "
-			     "itself",
-			     b->tid);
+		asc_act_left(b, r->call_ms, r);
 		return;
 	case ASC_RAN_GONE:
 		r->outcome = ASC_ACT_GONE;

@@ -258,6 +258,10 @@ const struct asc_error_help asc_error_helps[] = {
 	  0 },
 	{ "W-RSS", 1, "the lines do not add up to the kernel's Rss",
 	  "Something moved between two readings.", 0 },
+	{ "W-RUNNING", 1, "the call did not return in time",
+	  "The borrowed thread is still in it, where the message says. It finishes the call and "
+	  "restores itself; nothing was killed, and no other thread is stopped.",
+	  "stuck; --call-timeout" },
 	{ "W-SMAPS", 0, "the kernel's own Rss is unknown",
 	  "/proc/PID/smaps_rollup could not be read: nothing to compare the lines' sum with.",
 	  "sudo" },

@@ -11,7 +11,6 @@
 #include "base/cleanup.h"
 #include "base/num.h"
 #include "base/vec.h"
-#include "commands/look.h"
 #include "target/proc.h"
 
 enum { BACKOFF_MAX = 16, TICK_MS = 50 };
@@ -100,62 +99,6 @@ void asc_acting_log(const struct asc_session *s, const char *fmt, ...)
 	fputc('\n', stderr);
 }
 
-static const struct asc_stuck_lock *held_arena(const struct asc_stuck *st)
-{
-	for (size_t i = 0; i < st->nlocks; i++) {
-		const struct asc_stuck_lock *l = &st->locks[i];
-		if (l->kind == ASC_LOCK_ARENA && l->holder && !l->holder_gone)
-			return l;
-	}
-	return NULL;
-}
-
-static const char *thread_name(const struct asc_session *s, pid_t tid)
-{
-	size_t n;
-	const struct asc_thread *th = asc_target_threads(s->data, &n);
-
-	for (size_t i = 0; i < n; i++) {
-		if (th[i].tid == tid)
-			return th[i].name;
-	}
-	return "";
-}
-
-static struct asc_error *look_for_holder(struct asc_session *s, struct asc_out *o,
-					 struct asc_error *busy)
-{
-	ASC_AUTO(asc_traces_freep) struct asc_traces *traces = NULL;
-	ASC_AUTO(asc_stuck_freep) struct asc_stuck *st = NULL;
-	struct asc_look look = { 0 };
-
-	asc_session_refresh(s);
-	ASC_TRY(asc_look_take(s, o, ASC_NEED_ARENAS, 0, 0, &look, &traces));
-	ASC_TRY(asc_stuck_make(&look, NULL, &st));
-	const struct asc_stuck_lock *l = held_arena(st);
-	if (!l)
-		return NULL;
-	ASC_AUTO(asc_freep) char *name = asc_escape(thread_name(s, l->holder));
-	const char *why = asc_error_why(busy);
-	asc_err_why(busy, "%s%sarena %d is held by thread %d %s (%s, confidence %s)",
-		    why ? why : "", why ? "; " : "", l->arena, (int)l->holder, name ? name : "?",
-		    l->how, asc_sure_name(l->sure));
-	return NULL;
-}
-
-struct asc_error *asc_acting_blame(struct asc_session *s, struct asc_out *o, struct asc_error *err)
-{
-	const char *id = err ? asc_error_id(err) : NULL;
-	const bool any_moment = s->any_moment;
-
-	if (!id || strcmp(id, "E-BUSY") != 0 || asc_interrupted() || !asc_target_alive(s->live))
-		return err;
-	s->any_moment = true; /* that malloc is busy is what is looked at */
-	asc_error_free(look_for_holder(s, o, err));
-	s->any_moment = any_moment;
-	return err;
-}
-
 static bool go_on(void *arg, const char *what, double ms)
 {
 	(void)arg;
@@ -167,10 +110,13 @@ static bool go_on(void *arg, const char *what, double ms)
 struct asc_error *asc_acting_ctx(struct asc_session *s, const struct asc_args *a,
 				 struct asc_act_ctx *ret)
 {
-	uint64_t tid = 0;
+	uint64_t tid = 0, timeout = 0;
+	const char *text = asc_args_get(a, "call-timeout");
 
 	ASC_TRY(can_change(s));
 	ASC_TRY(asc_args_u64(a, "tid", &tid));
+	if (text && (!asc_parse_ms(text, &timeout) || !timeout || timeout > INT32_MAX))
+		return asc_err(ASC_EUSAGE, "--call-timeout is a time: 500ms, 60s");
 	if (tid > INT32_MAX)
 		return asc_err(ASC_EUSAGE, "--tid is a thread id");
 	ASC_TRY(asc_session_need(s, ASC_NEED_LIBC | ASC_NEED_LISTS));
@@ -183,6 +129,7 @@ struct asc_error *asc_acting_ctx(struct asc_session *s, const struct asc_args *a
 		.heap = asc_session_heap(s),
 		.opts = { .wait_ms = (unsigned)asc_min(s->opts.wait_ms, 1u << 30),
 			  .force = s->opts.force,
+			  .call_timeout_ms = (unsigned)timeout,
 			  .suspend_seccomp = asc_args_has(a, "suspend-seccomp"),
 			  .tid = (pid_t)tid },
 		.progress = go_on,
@@ -291,7 +238,9 @@ void asc_round_put(struct asc_out *o, const struct asc_round *r)
 
 	put_json(o, r);
 	asc_out_text(o, "%s", asc_round_text(line, sizeof(line), r, asc_out_opts(o)->exact_bytes));
-	if (r->result.note[0])
+	if (r->result.outcome == ASC_ACT_RUNNING)
+		asc_out_warn(o, "W-RUNNING", "the call did not return in time: %s", r->result.note);
+	else if (r->result.note[0])
 		asc_out_text(o, "  %s", r->result.note);
 	if (r->result.outcome != ASC_ACT_DONE || !r->result.complete)
 		asc_out_partial(o);

@@ -22,11 +22,6 @@ ASC_MUST struct asc_error *asc_may_act(const struct asc_session *s, const char *
  */
 ASC_MUST struct asc_error *asc_consent(const struct asc_session *s, const char *command,
 				       const char *question, bool *ret);
-/*
- * @p err, returned: if a lock of malloc was in the way, its why: names the thread that holds it, where
- * the stacks tell. One more stop.
- */
-struct asc_error *asc_acting_blame(struct asc_session *s, struct asc_out *o, struct asc_error *err);
 /* A line with the time on stderr: what was done to which process. */
 void asc_acting_log(const struct asc_session *s, const char *fmt, ...) ASC_PRINTF(2, 3);
 /* Refuses cores, --no-stop and missing parts; fills what act wants. */
@@ -41,6 +36,16 @@ struct asc_round {
 	uint64_t predicted;
 	struct asc_act_result result;
 };
+/*
+ * Who holds the lock of this arena, as one look at all threads tells: "arena 0 lock is held by
+ * thread 12 worker, which sleeps in write (inferred from stacks, confidence high)". "" if it cannot
+ * look. One more stop; the session's data are read anew.
+ */
+void asc_acting_holder(struct asc_session *s, struct asc_out *o, asc_addr arena, char *buf,
+		       size_t size);
+/* The same, added to the reason of an error that says "try again". Returns err. */
+struct asc_error *asc_acting_blame(struct asc_session *s, struct asc_out *o, asc_addr arena,
+				   struct asc_error *err);
 /* "result": {...} and its line of text; partial if not everything was done. */
 void asc_round_put(struct asc_out *o, const struct asc_round *r);
 /* "done", "crashed", "running", "gone" */

@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
+#include <stdio.h>
+#include <string.h>
+
 #include "base/cleanup.h"
 #include "commands/acting.h"
 #include "commands/prediction.h"
@@ -48,6 +51,19 @@ static struct asc_error *once(struct asc_session *s, const struct asc_args *a, s
 	return act(s, a, arena, r);
 }
 
+/* An arena whose lock was held for good: by whom? */
+static void left_out(struct asc_session *s, struct asc_out *o, struct asc_act_result *r)
+{
+	char who[256];
+	size_t len = strlen(r->note);
+
+	if (!r->busy_arena)
+		return;
+	asc_acting_holder(s, o, r->busy_arena, who, sizeof(who));
+	if (who[0])
+		snprintf(r->note + len, sizeof(r->note) - len, "; %s", who);
+}
+
 static struct asc_error *run(struct asc_session *s, const struct asc_args *a, struct asc_out *o)
 {
 	ASC_AUTO(free_prediction) struct asc_prediction *p = NULL;
@@ -80,7 +96,9 @@ static struct asc_error *run(struct asc_session *s, const struct asc_args *a, st
 		return NULL;
 	}
 	err = act(s, a, arena, &r);
+	err = asc_acting_blame(s, o, r.result.busy_arena, err);
 	if (!err) {
+		left_out(s, o, &r.result);
 		r.predicted_known = p->known && !p->upper_bound;
 		r.predicted = p->bytes;
 		asc_acting_log(s, "reclaim in thread %d: %s", r.result.tid,
@@ -88,7 +106,6 @@ static struct asc_error *run(struct asc_session *s, const struct asc_args *a, st
 		asc_round_put(o, &r);
 		asc_stays_text(o, p);
 	}
-	err = asc_acting_blame(s, o, err);
 	asc_session_refresh(s);
 	return err;
 }
@@ -98,6 +115,7 @@ static const struct asc_cmd_opt opts[] = {
 	{ "every", "TIME", "again and again, until Ctrl-C", 0, NULL },
 	{ "min", "BYTES", "with --every: only if so much can be returned", 0, NULL },
 	{ "tid", "TID", "borrow this thread", ASC_COMPLETE_TID, NULL },
+	{ "call-timeout", "TIME", "then leave the call to itself (60s)", 0, NULL },
 	{ "suspend-seccomp", NULL, "put the borrowed thread's seccomp filter to sleep", 0, NULL },
 	{ 0 },
 };
@@ -105,7 +123,7 @@ static const struct asc_cmd_opt opts[] = {
 const struct asc_cmd asc_cmd_reclaim = {
 	.name = "reclaim",
 	.args = "-n | --yes [--arena=N] [--every=TIME [--min=BYTES]] [--tid=TID] "
-		"[--suspend-seccomp]",
+		"[--call-timeout=TIME] [--suspend-seccomp]",
 	.summary = "return every whole free resident page, the tops of all arenas included",
 	.help = "With -n: what reclaim would return now, per arena. Nothing is changed.\n\n"
 		"With --yes: one sleeping thread of the process is borrowed; the others are not "

@@ -82,6 +82,7 @@ static struct asc_error *run(struct asc_session *s, const struct asc_args *a, st
 		return NULL;
 	}
 	err = act(s, a, pad, &r);
+	err = asc_acting_blame(s, o, r.result.busy_arena, err);
 	if (!err) {
 		r.predicted_known = p->known && !p->upper_bound;
 		r.predicted = p->bytes;
@@ -90,7 +91,6 @@ static struct asc_error *run(struct asc_session *s, const struct asc_args *a, st
 		asc_round_put(o, &r);
 		asc_stays_text(o, p);
 	}
-	err = asc_acting_blame(s, o, err);
 	asc_session_refresh(s);
 	return err;
 }
@@ -100,6 +100,7 @@ static const struct asc_cmd_opt opts[] = {
 	{ "every", "TIME", "again and again, until Ctrl-C", 0, NULL },
 	{ "min", "BYTES", "with --every: only if so much can be returned", 0, NULL },
 	{ "tid", "TID", "borrow this thread", ASC_COMPLETE_TID, NULL },
+	{ "call-timeout", "TIME", "then leave the call to itself (60s)", 0, NULL },
 	{ "suspend-seccomp", NULL, "put the borrowed thread's seccomp filter to sleep", 0, NULL },
 	{ 0 },
 };
@@ -107,7 +108,7 @@ static const struct asc_cmd_opt opts[] = {
 const struct asc_cmd asc_cmd_trim = {
 	.name = "trim",
 	.args = "-n | --yes [--pad=BYTES] [--every=TIME [--min=BYTES]] [--tid=TID] "
-		"[--suspend-seccomp]",
+		"[--call-timeout=TIME] [--suspend-seccomp]",
 	.summary = "what malloc_trim returns; with consent, call it and measure",
 	.help = "With -n: what malloc_trim(PAD) would return now, per arena, and what it would "
 		"not.\n"

@@ -135,6 +135,16 @@ static struct asc_error *check(const struct asc_args *a)
 	return parse(asc_args_at(a, 0), &k, &v);
 }
 
+static struct asc_error *call(struct asc_session *s, struct asc_out *o, const struct asc_act_ctx *c,
+			      struct tuning *t, int v)
+{
+	struct asc_error *err = asc_act_mallopt(c, t->knob->param, v, &t->result);
+
+	if (!err && t->result.outcome == ASC_ACT_RUNNING)
+		asc_out_warn(o, "W-RUNNING", "the call did not return in time: %s", t->result.note);
+	return asc_acting_blame(s, o, t->result.busy_arena, err);
+}
+
 static struct asc_error *run(struct asc_session *s, const struct asc_args *a, struct asc_out *o)
 {
 	struct tuning t = { 0 };
@@ -159,7 +169,7 @@ static struct asc_error *run(struct asc_session *s, const struct asc_args *a, st
 		put(o, &t);
 		return NULL;
 	}
-	ASC_TRY(asc_acting_blame(s, o, asc_act_mallopt(&c, t.knob->param, v, &t.result)));
+	ASC_TRY(call(s, o, &c, &t, v));
 	ASC_TRY(read_field(s, t.knob->field, &t.known, &t.after));
 	ASC_TRY(read_field(s, FIELD(no_dyn_threshold), &t.frozen_known, &t.frozen_after));
 	t.done = true;
@@ -174,13 +184,14 @@ static struct asc_error *run(struct asc_session *s, const struct asc_args *a, st
 
 static const struct asc_cmd_opt opts[] = {
 	{ "tid", "TID", "borrow this thread", ASC_COMPLETE_TID, NULL },
+	{ "call-timeout", "TIME", "then leave the call to itself (60s)", 0, NULL },
 	{ "suspend-seccomp", NULL, "put the borrowed thread's seccomp filter to sleep", 0, NULL },
 	{ 0 },
 };
 
 const struct asc_cmd asc_cmd_tune = {
 	.name = "tune",
-	.args = "NAME=VALUE --yes [--tid=TID] [--suspend-seccomp]",
+	.args = "NAME=VALUE --yes [--tid=TID] [--call-timeout=TIME] [--suspend-seccomp]",
 	.summary = "set a malloc parameter by mallopt, and show it before and after",
 	.help = "NAME is trim_threshold, mmap_threshold, top_pad (bytes), mmap_max, arena_max or "
 		"arena_test (numbers). mallopt is called in one borrowed thread, as trim does it; "

@@ -5,6 +5,7 @@ The kernel's files are read here and nowhere else, so that the tests' truth neve
 arenascope's own code.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -194,6 +195,10 @@ def tids(pid):
     return sorted(int(t) for t in os.listdir(f"/proc/{pid}/task"))
 
 
+def nice(pid, tid=None):
+    return os.getpriority(os.PRIO_PROCESS, tid or pid)
+
+
 def is_kernel_thread(pid):
     """By PF_KTHREAD in /proc/PID/stat's flags; False for a process that is gone."""
     try:
@@ -278,6 +283,7 @@ class Untouched:
         for tid in tids(self.pid) if self.threads else [self.pid]:
             s = status(self.pid, tid)
             look[tid] = {k: s[k] for k in self.KEEP if k in s}
+            look[tid]["nice"] = nice(self.pid, tid)
         look["stopped"] = state(self.pid) == "T"
         return look
 
@@ -301,6 +307,25 @@ class Untouched:
         if self.alive:
             first = self.alive()
             wait_for(lambda: self.alive() != first, 5, "the target to go on")
+
+
+# ---- huge pages ----
+
+
+@contextlib.contextmanager
+def huge_pages(n, path="/proc/sys/vm/nr_hugepages"):
+    """So many more in the kernel's pool; afterwards so many less: others may change it meanwhile."""
+    def add(by):
+        now = int(open(path).read())
+        open(path, "w").write(str(max(0, now + by)))
+        return int(open(path).read()) - now
+
+    got = add(n) if n else 0
+    try:
+        yield
+    finally:
+        if got:
+            add(-got)
 
 
 # ---- cores ----

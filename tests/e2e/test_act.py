@@ -174,7 +174,7 @@ def test_refused(victim, command, mode):
     guard.check()
 
 
-@pytest.mark.parametrize("mode", ["idle", "batch", "blocked", "tiny"])
+@pytest.mark.parametrize("mode", ["idle", "batch", "blocked", "tiny", "deep"])
 @pytest.mark.parametrize("command", [["trim"], ["reclaim"], ["tune", "top_pad=4096"]])
 def test_works(victim, command, mode):
     v = odd(victim, mode)
@@ -182,6 +182,34 @@ def test_works(victim, command, mode):
     got = act(v.pid, *command)
     assert (got["tune"] if command[0] == "tune" else got["result"])["verified"]
     guard.check()
+    v.quit()
+
+
+@pytest.mark.parametrize("command", ["trim", "reclaim"])
+def test_signals_are_taken(victim, command):
+    """No signal could mark the end of the call unseen: refused, and no handler runs for us."""
+    v = odd(victim, "taken")
+    before = int(v.ask("ping", "pong").split()[1])
+    r = helpers.arenascope("-p", v.pid, command, "--yes", "--wait=300ms", rc=(0, 69))
+    assert r.rc == 0 or "signal" in r.err, r
+    assert int(v.ask("ping", "pong").split()[1]) == before + 1, "a handler ran"
+    v.quit()
+
+
+@pytest.mark.parametrize("command", ["trim", "reclaim"])
+def test_signalfd(victim, command):
+    v = odd(victim, "signalfd")
+    act(v.pid, command)
+    assert v.ask("signals", "signals") == "signals right"
+    v.quit()
+
+
+@pytest.mark.parametrize("command", [["trim"], ["reclaim"], ["tune", "top_pad=4096"]], ids=lambda c: c[0])
+def test_main_thread_has_ended(victim, command):
+    v = odd(victim, "leader")
+    got = act(v.pid, *command, rc=(0, 1))
+    assert (got["tune"] if command[0] == "tune" else got["result"])["verified"]
+    assert v.ask("ping", "pong")
     v.quit()
 
 
@@ -216,12 +244,67 @@ def test_lock_held_for_good(victim):
     t = time.monotonic()
     r = helpers.arenascope("-p", v.pid, "trim", "--yes", "--wait=1s", rc=75)
     assert time.monotonic() - t < 10
-    assert "arena 0" in r.err and "lock" in r.err
+    # the arena, how often it was tried, the thread and where it is
+    who = rf"arena 0 lock is held by thread {v.tid} odd, which sleeps in \w*write\w* \(inferred from stacks"
+    assert re.search(r"the lock of arena 0 \(0x[0-9a-f]+\) was held every time \(\d+ tries\)", r.err), r
+    assert re.search(who, r.err) and "--wait=" in r.err, r
+    r = helpers.arenascope("-p", v.pid, "tune", "top_pad=1", "--yes", "--wait=300ms", rc=75)
+    assert re.search(who, r.err), r
     r = helpers.arenascope("-p", v.pid, "reclaim", "--yes", rc=1)
-    assert "left out" in r.out
+    assert "1 arena was left out" in r.out and re.search(who, r.out), r
     assert v.ask("release", "released")
     assert v.ask("ping", "pong")
     act(v.pid, "trim")
+    v.quit()
+
+
+def thread_is_back(v, tid):
+    """The call that was left to itself is over: nothing of it is on the thread's stack, or in the mappings."""
+    helpers.wait_for(lambda: helpers.status(v.pid)["TracerPid"] == "0", 10)
+    helpers.arenascope("-p", v.pid, "trim", "--yes", f"--tid={tid}", "--wait=20s")
+    assert not [m for m in helpers.maps(v.pid) if "x" in m["perms"] and not m["inode"] and not m["name"]]
+    assert helpers.nice(v.pid, tid) == 0
+
+
+def test_call_does_not_return(victim):
+    """The kernel holds madvise in the borrowed thread until the victim says otherwise."""
+    v = odd(victim, "slow", 20, 200, 50000)
+    guard = helpers.Untouched(v.pid)
+    t = time.monotonic()
+    r = helpers.arenascope("--json", "-p", v.pid, "trim", "--yes", "--call-timeout=700ms", rc=1)
+    assert time.monotonic() - t < 10
+    result = r.json["result"]
+    assert result["outcome"] == "running" and not result["verified"] and r.json["complete"] is False
+    said = {w["code"]: w["message"] for w in r.json["warnings"]}["W-RUNNING"]
+    assert f"thread {result['tid']} has not returned: it is in madvise. It goes on by itself" in said, r
+    # nothing is traced or stopped, and another call is not stacked upon it
+    assert helpers.status(v.pid)["TracerPid"] == "0"
+    assert all(helpers.state(v.pid, tid) not in "tT" for tid in helpers.tids(v.pid))
+    for command in ("trim", "tune"):
+        again = helpers.arenascope("-p", v.pid, command, *(["top_pad=1"] if command == "tune" else []), "--yes",
+                                   "--wait=300ms", rc=75)
+        assert f"lock is held by thread {result['tid']} odd, which is uninterruptible in" in again.err, again
+    assert v.ask("release", "released")
+    assert v.ask("ping", "pong", 20)
+    assert v.ask("verify", "verified").endswith(" 0 bad")
+    thread_is_back(v, result["tid"])
+    guard.check()
+    v.quit()
+
+
+def test_reclaim_does_not_return(victim):
+    v = odd(victim, "lock")
+    # the thread that holds the lock ends when it is released
+    guard = helpers.Untouched(v.pid, threads=False)
+    r = helpers.arenascope("-p", v.pid, "reclaim", "--yes", "--call-timeout=500ms", rc=1)
+    assert "Still running." in r.out, r
+    tid = int(re.search(r"thread (\d+) has not returned: it is waiting for an arena's lock", r.err).group(1))
+    assert "[W-RUNNING" in r.err or "W-RUNNING" in r.err, r
+    assert v.ask("release", "released")
+    assert v.ask("ping", "pong", 20)
+    helpers.wait_for(lambda: helpers.nice(v.pid, tid) == 0, 10, "the thread's own priority")
+    thread_is_back(v, tid)
+    guard.check()
     v.quit()
 
 
@@ -344,16 +427,51 @@ def test_static(victim, tmp_path, flags):
 
 
 def test_32_bit(victim, tmp_path):
+    """It is refused, before anything is stopped for it or written; what it would bring is told all the same."""
     exe = build(tmp_path, "odd32", *helpers.M32)
     try:
         v = victim(exe, "frag", 40, 200, 50000)
     except OSError:
         pytest.skip("this kernel runs no 32-bit programs")
     v.line("ready")
-    r = helpers.arenascope("-p", v.pid, "trim", "--yes", rc=69)
-    assert "E-ARCH" in r.err
+    guard = helpers.Untouched(v.pid)
+    rss = helpers.rss(v.pid)
+    for command in (["trim"], ["reclaim"], ["tune", "top_pad=1"]):
+        r = helpers.arenascope("-p", v.pid, *command, "--yes", rc=69)
+        assert "E-ARCH" in r.err and "x86-64 processes only" in r.err, r
+    assert helpers.rss(v.pid) >= rss
+    guard.check()
+    for command in ("trim", "reclaim"):
+        assert helpers.arenascope_json("-p", v.pid, command, "-n")["prediction"]["bytes"] is not None
+    assert helpers.arenascope_json("-p", v.pid, "tune", "top_pad=1", "-n")["tune"]["before_bytes"] == 131072
     assert v.ask("verify", "verified").endswith(" 0 bad")
     v.quit()
+
+
+# ---- extended state ----
+
+
+@pytest.mark.parametrize("command", [["trim"], ["reclaim"], ["tune", "top_pad=131072"]], ids=lambda c: c[0])
+def test_tiles(victim, command):
+    """AMX tiles, AVX-512 registers and masks of a borrowed thread, byte for byte, also if the tool dies."""
+    v = victim("tiles", 6)
+    tid, what = v.line("ready").split()[1:]
+    if what == "none":
+        pytest.skip("no AVX-512 here")
+    for _ in range(50 if LONG else 8):
+        got = act(v.pid, *command, f"--tid={tid}", "--wait=20s", rc=(0, 1))
+        assert (got["tune"] if command[0] == "tune" else got["result"])["verified"]
+    assert v.ask("check", "checked").endswith(" 0 interrupted")
+    died = 0
+    for point in [1, 3, 4, 5, 6, 7, 8, 9, 37, 67, 80, 81, 82, 83, 84] * (10 if LONG else 2):
+        r = helpers.arenascope("-p", v.pid, *command, "--yes", f"--tid={tid}", "--wait=20s", rc=None,
+                               env={"ARENASCOPE_FAULT": f"inject:{point}"})
+        died += r.rc == -signal.SIGKILL
+    assert died
+    v.process.stdin.close()
+    verdict = v.line("", 30)
+    print(what, verdict)
+    assert verdict.startswith("ok ") and v.process.wait(10) == 0, verdict
 
 
 @pytest.mark.parametrize("tunable", ["glibc.malloc.hugetlb=1", "glibc.malloc.hugetlb=2", "glibc.malloc.tcache_count=0"])

@@ -471,7 +471,7 @@ def test_arena_lock_held_at_trim(row, victim):
     v = victim("odd", "lock")
     v.line("ready")
     row(arenascope("-p", v.pid, "trim", "--yes", "--wait=400ms", rc=None), 75, "E-BUSY", "lock of arena 0", r"\d+ tries",
-        r"arena 0 is held by thread \d+ odd \(inferred from stacks, confidence \w+\)", "--wait=", "stuck")
+        r"arena 0 lock is held by thread \d+ odd, which sleeps in \w*write\w* \(inferred from stacks, confidence \w+\)", "--wait=", "stuck")
     assert v.ask("release", "released") and v.ask("ping", "pong")
     v.quit()
 

@@ -22,7 +22,7 @@ ACTIONS = {"trim": ["trim", "--yes"], "reclaim": ["reclaim", "--yes"],
            "tune": ["tune", "trim_threshold=200000", "--yes"]}
 # every number that asc_act_fault() is given in src/act
 CALL_POINTS = [1, 2, 3, 4, 5, 6, 7, 9, 80, 81, 82, 83, 84]
-RECLAIM_POINTS = [1, 2, 3, 4, 5, 6, 7, 9, 34, 37, 39, 21, 22, 64, 67, 69, 94, 97, 99, 80, 81, 82, 83, 84]
+RECLAIM_POINTS = [1, 2, 3, 4, 5, 6, 7, 9, 34, 37, 39, 21, 22, 64, 8, 67, 69, 94, 97, 99, 80, 81, 82, 83, 84]
 
 
 def test_what_is_installed_has_no_fault_points(victim):
@@ -47,6 +47,9 @@ def settled(pid, before):
         for tid in helpers.tids(pid):
             try:
                 if helpers.state(pid, tid) in "tT" or helpers.status(pid, tid)["TracerPid"] != "0":
+                    return False
+                # the routine lowers the priority again that the tool had raised
+                if helpers.nice(pid, tid) != 0:
                     return False
             except (FileNotFoundError, ProcessLookupError):
                 pass

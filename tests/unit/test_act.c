@@ -75,7 +75,7 @@ static void check_frame(uint64_t rsp, unsigned store_words, bool store, uint64_t
 	assert_true(f->lo + f->len <= rsp - 128);
 	assert_int_equal(f->entry % 16, 8);
 	assert_int_equal(f->lo, f->entry);
-	assert_true(rsp - f->lo < asc_frame_need(s->xstate_len) - ASC_STACK_ROOM + 64);
+	assert_true(rsp - f->lo < asc_frame_need(s) - ASC_STACK_ROOM + 64);
 	/* the chain: store, then tkill(77, 23), at its end sigreturn */
 	assert_int_equal(at(f, f->entry), store ? g.store : g.syscall + 2);
 	assert_int_equal(at(f, f->stop1 - 8), g.syscall);

@@ -18,6 +18,12 @@
  *   tkill      seccomp: tkill fails with EPERM
  *   locked     mlockall
  *   blocked    all signals blocked in all threads
+ *   taken      handlers for every signal that is ignored by default
+ *   signalfd   SIGURG and SIGWINCH are blocked everywhere and read from a signalfd
+ *   leader     the main thread has ended
+ *   deep       the only thread sleeps far down on a main stack that must grow for the call
+ *   uring      an io_uring whose kernel thread polls
+ *   slow       as frag, but the kernel holds each madvise in it (userfaultfd) until "release"
  *   exec MS, exit MS, vfork MS
  *
  * Prints "ready TID" (of the thread that the mode is about). Commands on stdin, one answer each:
@@ -29,6 +35,7 @@
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <linux/userfaultfd.h>
 #include <malloc.h>
 #include <poll.h>
 #include <pthread.h>
@@ -40,8 +47,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/signalfd.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -306,6 +315,9 @@ static void hold_lock(void)
 	fcntl(pipe_fds[1], F_SETFL, 0);
 	setvbuf(stderr, NULL, _IONBF, 0);
 	dup2(pipe_fds[1], 2);
+	/* one that can be borrowed, beside the one that is asked */
+	start(idle, 0);
+	go = false;
 	start(lock_holder, 0);
 	usleep(100000);
 }
@@ -320,6 +332,45 @@ static void release_lock(void)
 			;
 		usleep(1000);
 	}
+}
+
+/* ---- madvise that does not return ---- */
+
+static int faults = -1;
+static _Atomic bool serving;
+
+/* Until it reads the kernel's messages, whoever removes a page waits for it. */
+static void *serve(void *arg)
+{
+	struct uffd_msg m;
+
+	(void)arg;
+	while (!serving)
+		usleep(1000);
+	while (read(faults, &m, sizeof(m)) == sizeof(m)) {
+		struct uffdio_zeropage z = { .range = { m.arg.pagefault.address & ~4095ull,
+							4096 } };
+
+		if (m.event == UFFD_EVENT_PAGEFAULT)
+			ioctl(faults, UFFDIO_ZEROPAGE, &z);
+	}
+	return NULL;
+}
+
+static void slow(void)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_EVENT_REMOVE };
+	struct uffdio_register reg = { .mode = UFFDIO_REGISTER_MODE_MISSING };
+	pthread_t t;
+
+	faults = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
+	reg.range.start = (uintptr_t)kept[0].p & ~4095ull;
+	reg.range.len = ((uintptr_t)kept[nr_kept - 1].p & ~4095ull) - reg.range.start;
+	if (faults < 0 || ioctl(faults, UFFDIO_API, &api) || ioctl(faults, UFFDIO_REGISTER, &reg) ||
+	    pthread_create(&t, NULL, serve, NULL))
+		abort();
+	/* it begins with all signals blocked */
+	usleep(50000);
 }
 
 /* ---- seccomp ---- */
@@ -337,6 +388,63 @@ static void filter(unsigned int nr, unsigned int action)
 	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &prog))
 		abort();
+}
+
+/* ---- io_uring ---- */
+
+static void uring(void)
+{
+	/* struct io_uring_params: 120 bytes, the flags at 8, the thread's patience in ms at 16 */
+	uint32_t params[30] = { 0, 0, 2 /* IORING_SETUP_SQPOLL */, 0, 100000 };
+
+	if (syscall(SYS_io_uring_setup, 4, params) < 0)
+		_exit(5);
+}
+
+/* ---- signals ---- */
+
+static void count_signal(int sig)
+{
+	(void)sig;
+	rounds++;
+}
+
+static void take_signals(void)
+{
+	struct sigaction sa = { .sa_handler = count_signal, .sa_flags = SA_RESTART };
+
+	sigaction(SIGURG, &sa, NULL);
+	sigaction(SIGWINCH, &sa, NULL);
+	sigaction(SIGCHLD, &sa, NULL);
+	sigaction(SIGCONT, &sa, NULL);
+}
+
+static int signal_fd = -1;
+
+/* Before any thread is made. */
+static void read_signals(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGURG);
+	sigaddset(&set, SIGWINCH);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	signal_fd = signalfd(-1, &set, SFD_NONBLOCK);
+}
+
+/* A signal that was meant for the program: is it there, and only it? */
+static const char *signals_read(void)
+{
+	struct signalfd_siginfo si;
+	int n = 0;
+
+	while (read(signal_fd, &si, sizeof(si)) == sizeof(si))
+		n++;
+	kill(getpid(), SIGURG);
+	if (read(signal_fd, &si, sizeof(si)) != sizeof(si))
+		return "lost";
+	return n ? "foreign" : "right";
 }
 
 /* ---- the rest ---- */
@@ -424,8 +532,12 @@ static void commands(void)
 			       (uint64_t)rounds);
 			longest_us = 0;
 		} else if (!strncmp(line, "release", 7)) {
-			release_lock();
+			serving = true;
+			if (!strcmp(args[1], "lock"))
+				release_lock();
 			printf("released\n");
+		} else if (!strncmp(line, "signals", 7)) {
+			printf("signals %s\n", signals_read());
 		} else if (!strncmp(line, "ping", 4)) {
 			void *p = malloc(100000);
 
@@ -436,6 +548,28 @@ static void commands(void)
 		}
 		fflush(stdout);
 	}
+}
+
+static void *serve_commands(void *arg)
+{
+	(void)arg;
+	/* the main thread is a zombie soon */
+	usleep(50000);
+	about = gettid();
+	ready();
+	commands();
+	_exit(0);
+}
+
+/* Far down: below it the stack has never been touched. */
+static void deep(void)
+{
+	volatile char here[400000];
+
+	here[0] = here[sizeof(here) - 1] = 1;
+	ready();
+	commands();
+	_exit(here[0] != 1);
 }
 
 int main(int argc, char **argv)
@@ -449,7 +583,9 @@ int main(int argc, char **argv)
 	/* no buffer from malloc: some modes speak while malloc cannot */
 	setvbuf(stdin, in, _IOLBF, sizeof(in));
 	setvbuf(stdout, out, _IOFBF, sizeof(out));
-	if (!strcmp(mode, "frag")) {
+	if (!strcmp(mode, "signalfd"))
+		read_signals();
+	if (!strcmp(mode, "frag") || !strcmp(mode, "slow")) {
 		start(frag, 0);
 	} else if (!strcmp(mode, "tiny")) {
 		start(tiny, 64 << 10);
@@ -462,6 +598,8 @@ int main(int argc, char **argv)
 		busy_malloc(false);
 	} else if (!strcmp(mode, "vfork")) {
 		vforks();
+	} else if (!strcmp(mode, "deep")) {
+		deep();
 	} else if (!strcmp(mode, "lock")) {
 		hold_lock();
 	} else if (!strcmp(mode, "blocked")) {
@@ -475,6 +613,18 @@ int main(int argc, char **argv)
 		corrupt();
 	if (!strcmp(mode, "torn"))
 		torn();
+	if (!strcmp(mode, "slow"))
+		slow();
+	if (!strcmp(mode, "uring"))
+		uring();
+	if (!strcmp(mode, "taken"))
+		take_signals();
+	if (!strcmp(mode, "leader")) {
+		pthread_t t;
+
+		pthread_create(&t, NULL, serve_commands, NULL);
+		pthread_exit(NULL);
+	}
 	if (!strcmp(mode, "locked"))
 		mlockall(MCL_CURRENT | MCL_FUTURE);
 	if (!strcmp(mode, "madvise"))

@@ -26,20 +26,23 @@ struct asc_rt_par {
 	uint64_t main_arena;
 	uint64_t page; /* bytes; ranges are rounded to granule, a multiple of it */
 	uint64_t granule;
-	uint64_t slice_ns;    /* longest hold of a lock, counted from the first new range */
+	uint64_t slice_ns;    /* longest hold of a lock */
 	uint64_t piece;	      /* bytes after which a batch is full */
 	uint64_t heap_max;    /* HEAP_MAX_SIZE */
 	uint64_t heap_header; /* sizeof(heap_info) */
 	uint64_t chunk_struct;
 	uint64_t min_size;
 	uint64_t sbrk_base; /* first address of a contiguous main arena */
-	uint64_t o_mutex, o_flags, o_top, o_bins, o_next, o_system_mem, o_ar_ptr, o_heap_size;
+	uint64_t o_mutex, o_flags, o_top, o_bins, o_next, o_system_mem, o_ar_ptr, o_heap_size,
+		o_prev;
 	uint64_t table; /* slots keys, then slots page maps; zeroed */
 	uint64_t slots; /* a power of two */
 	uint64_t skips; /* asc_rt_skip[nskips], by address */
 	uint64_t nskips;
 	uint64_t no_batch; /* 1: process_madvise does not work here */
 	uint64_t batch;	   /* ranges a call, _MIN to ASC_RT_BATCH; fewer where a call takes long */
+	uint64_t raised;   /* 1: its priority was raised; at the end it is nice again */
+	uint64_t nice;	   /* (int64_t) */
 	/* asked while it runs */
 	uint64_t stop;	  /* 1: end after this slice */
 	uint64_t give_up; /* 1: stop waiting for the lock that it waits for */
@@ -49,6 +52,7 @@ struct asc_rt_par {
 	/* told */
 	uint64_t done; /* 1: came to the end of the list of arenas */
 	uint64_t arenas, skipped, ranges, bytes, errors, first_errno, damaged, damaged_at;
+	uint64_t skipped_at; /* the first arena that was left out */
 	uint64_t max_hold_ns, max_wait_ns, holds, walked;
 };
 

@@ -5,8 +5,15 @@
  *
  * The law: a page is released only between lock and unlock of its arena, in a range that was
  * computed from the arena's state after that lock was taken; this thread unlocks. It holds whether
- * the tool lives or not. No list position outlives an unlock: after a slice the bin is begun again
- * from its head, and one bit a page says what this call has released already.
+ * the tool lives or not. After a slice the bin is taken up where it was left: at a chunk whose two
+ * neighbours in the list still name it, under the new lock. malloc changes both when it takes a
+ * chunk out, so nothing but a member of a list passes. If none of the last few chunks is one any
+ * more, the bin is begun again from its head; one bit a page says what this call has released.
+ *
+ * A hold ends after a slice whether it released or walked. On a machine with more runnable threads
+ * than CPUs that alone does not bound it: the kernel may take the CPU away meanwhile, and others
+ * then wait for a thread that waits. So the tool may have raised this thread's priority; it is
+ * lowered again here, at the end, tool or no tool.
  *
  * Nothing is believed: an address is followed only if it lies in the arena's own memory, and a
  * range is released only if the chunk's size stands at its end as well.
@@ -30,6 +37,7 @@ enum {
 	NR_MADVISE = 28,
 	NR_FUTEX = 202,
 	NR_CLOCK_GETTIME = 228,
+	NR_SETPRIORITY = 141,
 	NR_PPOLL = 271,
 	NR_PROCESS_MADVISE = 440,
 	DONTNEED = 4,
@@ -40,6 +48,11 @@ enum {
 	NO_SYSTEM_CALL = -38,
 	NAP_NS = 500000,
 	NAPS = 8,
+	LOOK = 64,  /* chunks from one look at the clock to the next */
+	PLACES = 8, /* remembered, LOOK chunks apart */
+	HEAPS = 16, /* remembered in one hold */
+	HEAPS_MAX = 1 << 16,
+	FRUITLESS = 32, /* begun anew so often without a new range: then without a limit */
 	UNSORTED = 1,
 	FIRST_LARGE = 64,
 	LAST_LARGE = 126,
@@ -47,6 +60,8 @@ enum {
 	NONCONTIGUOUS = 2,
 };
 enum { IN_USE = 1, IS_MMAPPED = 2, FLAGS = 7 };
+enum { FD = 2 * WORD, BK = 3 * WORD };
+enum { PAGE_MASK = (1 << (ASC_RT_REGION_SHIFT - 12)) - 1 };
 
 struct range {
 	uint64_t lo, len;
@@ -55,12 +70,22 @@ struct range {
 /* One hold of one arena's lock. */
 struct hold {
 	uint64_t arena, mutex, system_mem, top, top_end;
-	uint64_t heap, heap_end; /* the heap that was looked at last */
-	uint64_t began;		 /* 0: nothing new yet */
+	uint64_t heap[HEAPS], heap_end[HEAPS]; /* that were found good; in no order */
+	uint64_t began;
 	uint64_t bytes;
 	uint64_t unmarked; /* a range without a page map: no slices */
 	uint64_t n;
 	struct range v[ASC_RT_BATCH];
+};
+
+/* Where in an arena the next hold goes on. */
+struct place {
+	uint64_t bin;		/* 0: top */
+	uint64_t chunk[PLACES]; /* of that bin, the latest at last % PLACES; 0: none */
+	uint64_t last;
+	uint64_t steps;	    /* since the bin was begun at its head */
+	uint64_t fruitless; /* begun at the head since the last new range */
+	uint64_t ranges;    /* p->ranges at the end of the last hold */
 };
 
 static long call(long nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e)
@@ -213,26 +238,31 @@ static TEXT uint64_t *page_map(volatile struct asc_rt_par *p, uint64_t addr)
 
 static int add(volatile struct asc_rt_par *p, struct hold *h, uint64_t lo, uint64_t hi)
 {
-	/* The slice begins with the first new range: every hold gets on. */
-	if (!h->began)
-		h->began = now();
 	h->v[h->n].lo = lo;
 	h->v[h->n++].len = hi - lo;
 	h->bytes += hi - lo;
 	return h->n >= p->batch || h->bytes >= p->piece ? flush(p, h) : 0;
 }
 
+/* Bytes from @p lo on that were released before: 64 pages at once where it can. */
+static uint64_t skip_released(volatile struct asc_rt_par *p, const uint64_t *map, uint64_t lo)
+{
+	uint64_t bit = lo >> 12 & PAGE_MASK;
+
+	if (p->granule == 1 << 12 && !(bit & 63) && map[bit >> 6] == ~(uint64_t)0)
+		return 64 << 12;
+	return p->granule;
+}
+
 /* Whole pages of [lo, hi) within one 64 MiB region that were not released yet. */
 static TEXT int marked(volatile struct asc_rt_par *p, struct hold *h, uint64_t *map, uint64_t lo,
 		       uint64_t hi)
 {
-	const uint64_t page_mask = ((uint64_t)1 << (ASC_RT_REGION_SHIFT - 12)) - 1;
-
 	while (lo < hi) {
 		uint64_t from = lo;
 
 		while (lo < hi && lo - from < p->piece) {
-			uint64_t bit = lo >> 12 & page_mask;
+			uint64_t bit = lo >> 12 & PAGE_MASK;
 
 			if (map[bit >> 6] >> (bit & 63) & 1)
 				break;
@@ -240,7 +270,7 @@ static TEXT int marked(volatile struct asc_rt_par *p, struct hold *h, uint64_t *
 			lo += p->granule;
 		}
 		if (lo == from)
-			lo += p->granule;
+			lo += skip_released(p, map, lo);
 		else if (add(p, h, from, lo))
 			return 1;
 	}
@@ -301,18 +331,21 @@ static int mapped(volatile struct asc_rt_par *p, uint64_t addr)
 /* [addr, addr + len) lies in one heap of this arena. */
 static TEXT int in_heap(volatile struct asc_rt_par *p, struct hold *h, uint64_t addr, uint64_t len)
 {
-	uint64_t heap = addr & ~(p->heap_max - 1), size;
+	uint64_t heap = addr & ~(p->heap_max - 1), size, end;
+	/* as long as the lock is held, none of this arena's heaps can change or go */
+	uint64_t i = heap / p->heap_max & (HEAPS - 1);
 
-	if (heap != h->heap) {
+	if (heap != h->heap[i]) {
 		if (!heap || !mapped(p, heap) || word(heap + p->o_ar_ptr) != h->arena)
 			return 0;
 		size = word(heap + p->o_heap_size);
 		if (size < p->heap_header || size > p->heap_max)
 			return 0;
-		h->heap = heap;
-		h->heap_end = heap + size;
+		h->heap[i] = heap;
+		h->heap_end[i] = heap + size;
 	}
-	return addr >= heap + p->heap_header && addr < h->heap_end && len <= h->heap_end - addr;
+	end = h->heap_end[i];
+	return addr >= heap + p->heap_header && addr < end && len <= end - addr;
 }
 
 static TEXT int in_main(volatile struct asc_rt_par *p, struct hold *h, uint64_t addr, uint64_t len)
@@ -329,55 +362,157 @@ static int inside(volatile struct asc_rt_par *p, struct hold *h, uint64_t addr, 
 	return h->arena == p->main_arena ? in_main(p, h, addr, len) : in_heap(p, h, addr, len);
 }
 
-/* @return its size, 0: not a free chunk of this arena */
+/* @return its size, 0: not a free chunk of this arena that stands behind @p prev in a list */
 static TEXT uint64_t free_chunk(volatile struct asc_rt_par *p, struct hold *h, uint64_t chunk,
 				uint64_t prev)
 {
 	uint64_t field, size;
 
-	if (!inside(p, h, chunk, p->min_size) || word(chunk + 3 * WORD - WORD) != prev)
-		goto bad;
+	if (!inside(p, h, chunk, p->min_size) || word(chunk + FD) != prev)
+		return 0;
 	field = word(chunk + WORD);
 	size = field & ~(uint64_t)FLAGS;
 	/* the next chunk's header is read as well */
 	if (size < p->min_size || size & (2 * WORD - 1) || field & IS_MMAPPED ||
 	    !inside(p, h, chunk, size + 2 * WORD))
-		goto bad;
+		return 0;
 	if (word(chunk + size) != size || word(chunk + size + WORD) & IN_USE)
-		goto bad;
+		return 0;
 	return size;
-bad:
+}
+
+static void damage(volatile struct asc_rt_par *p, uint64_t at)
+{
 	p->damaged++;
 	if (!p->damaged_at)
-		p->damaged_at = chunk;
-	return 0;
+		p->damaged_at = at;
 }
 
 /* ---- one arena ---- */
 
-/* @return 1: the slice is over */
-static TEXT int walk_bin(volatile struct asc_rt_par *p, struct hold *h, uint64_t bin)
+/* A bin's header is placed as if it were a chunk: its links are bins[2 * (bin - 1)] and the next. */
+static uint64_t header(volatile struct asc_rt_par *p, struct hold *h, uint64_t bin)
 {
-	/* a bin's header is placed as if it were a chunk: its links are bins[2 * (i - 1)] and the
-	 * next */
-	uint64_t head = h->arena + p->o_bins + (bin - 1) * 2 * WORD - 2 * WORD;
-	uint64_t prev = head, chunk = word(head + 3 * WORD);
+	return h->arena + p->o_bins + (bin - 1) * 2 * WORD - 2 * WORD;
+}
 
+static int is_header(volatile struct asc_rt_par *p, struct hold *h, uint64_t addr)
+{
+	return addr >= header(p, h, UNSORTED) && addr <= header(p, h, LAST_LARGE);
+}
+
+/*
+ * In a heap of this arena, by the list of its heaps: what is not from a list of free chunks may
+ * point into a mapping that another thread just removes, and must not be looked at.
+ */
+static TEXT int own_heap(volatile struct asc_rt_par *p, struct hold *h, uint64_t addr)
+{
+	uint64_t want = addr & ~(p->heap_max - 1), heap = h->top & ~(p->heap_max - 1);
+
+	for (uint64_t i = 0; heap && i < HEAPS_MAX; i++) {
+		if (heap & (p->heap_max - 1) || !in_heap(p, h, heap + p->heap_header, 2 * WORD))
+			return 0;
+		if (heap == want)
+			return 1;
+		heap = word(heap + p->o_prev);
+	}
+	return 0;
+}
+
+static int is_ours(volatile struct asc_rt_par *p, struct hold *h, uint64_t addr)
+{
+	if (h->arena == p->main_arena) {
+		if (word(h->arena + p->o_flags) & NONCONTIGUOUS || !p->sbrk_base)
+			return 0;
+	} else if (!own_heap(p, h, addr)) {
+		return 0;
+	}
+	return inside(p, h, addr, p->min_size);
+}
+
+static int is_link(volatile struct asc_rt_par *p, struct hold *h, uint64_t addr)
+{
+	return is_header(p, h, addr) || is_ours(p, h, addr);
+}
+
+/* The latest remembered chunk that is a member of a list still. @return 0: none is */
+static TEXT uint64_t resume(volatile struct asc_rt_par *p, struct hold *h, struct place *at)
+{
+	for (uint64_t i = 0; i < PLACES && i < at->last; i++) {
+		uint64_t c = at->chunk[(at->last - 1 - i) % PLACES], prev, next;
+
+		if (!is_ours(p, h, c))
+			continue;
+		prev = word(c + FD);
+		next = word(c + BK);
+		if (!is_link(p, h, prev) || !is_link(p, h, next) || word(prev + BK) != c ||
+		    word(next + FD) != c || !free_chunk(p, h, c, prev))
+			continue;
+		at->last -= i;
+		return c;
+	}
+	return 0;
+}
+
+static void remember(struct place *at, uint64_t chunk)
+{
+	at->chunk[at->last++ % PLACES] = chunk;
+}
+
+static int over(volatile struct asc_rt_par *p, struct hold *h)
+{
+	return p->table && !h->unmarked && now() - h->began > p->slice_ns;
+}
+
+/* @return 1: the slice is over */
+static TEXT int walk_bin(volatile struct asc_rt_par *p, struct hold *h, struct place *at)
+{
+	uint64_t head = header(p, h, at->bin), prev, chunk = resume(p, h, at);
+	int resumed = chunk != 0, limited = 1;
+
+	if (resumed) {
+		prev = word(chunk + FD);
+	} else {
+		limited = at->fruitless++ < FRUITLESS;
+		at->last = at->steps = 0;
+		prev = head;
+		chunk = word(head + BK);
+	}
 	if (!chunk) /* an arena that was never used */
 		return 0;
 	/* backwards (bk), the order in which the links behind are known */
-	while (chunk != head) {
-		uint64_t size = free_chunk(p, h, chunk, prev);
+	for (uint64_t n = 1; chunk != head; n++) {
+		uint64_t size;
 
-		if (!size)
+		/* Begun at a chunk that is in another bin by now, or in a circle that was made and that
+		 * nothing but such a chunk leads to: the next hold begins at the head. */
+		if (resumed &&
+		    (is_header(p, h, chunk) || at->steps++ > h->system_mem / p->min_size)) {
+			at->last = 0;
+			flush(p, h);
+			return 1;
+		}
+		size = free_chunk(p, h, chunk, prev);
+		if (!size) {
+			damage(p, chunk);
 			return 0;
+		}
 		p->walked++;
 		if (up(chunk + p->chunk_struct, p->granule) <
 			    ((chunk + size) & ~(p->granule - 1)) &&
-		    release(p, h, chunk + p->chunk_struct, chunk + size))
+		    release(p, h, chunk + p->chunk_struct, chunk + size)) {
+			remember(at, chunk);
 			return 1;
+		}
+		if (n % LOOK == 0) {
+			remember(at, chunk);
+			if (limited && over(p, h)) {
+				flush(p, h);
+				return 1;
+			}
+		}
 		prev = chunk;
-		chunk = word(chunk + 3 * WORD);
+		chunk = word(chunk + BK);
 	}
 	return 0;
 }
@@ -398,68 +533,87 @@ static TEXT int look_at_top(volatile struct asc_rt_par *p, struct hold *h)
 		goto bad;
 	size = word(h->top + WORD) & ~(uint64_t)FLAGS;
 	if (size > h->system_mem || h->top + size < h->top ||
-	    (h->arena != p->main_arena && h->top + size > h->heap_end))
+	    (h->arena != p->main_arena && !in_heap(p, h, h->top, size)))
 		goto bad;
 	h->top_end = h->top + size;
 	return 1;
 bad:
-	p->damaged++;
-	if (!p->damaged_at)
-		p->damaged_at = h->top;
+	damage(p, h->top);
 	return 0;
 }
 
-/* One hold, going on with bin *bin from its head (0: top). @return 1: there is more to do */
-static TEXT int one_hold(volatile struct asc_rt_par *p, struct hold *h, uint64_t *bin)
+static void begin_bin(struct place *at, uint64_t bin)
+{
+	at->bin = bin;
+	at->last = at->steps = at->fruitless = 0;
+}
+
+/* One hold, going on where the last one ended. @return 1: there is more to do */
+static TEXT int one_hold(volatile struct asc_rt_par *p, struct hold *h, struct place *at)
 {
 	if (!look_at_top(p, h))
 		return 0;
-	if (*bin == 0) {
+	if (at->bin == 0) {
 		if (release(p, h, h->top + p->chunk_struct, h->top_end))
 			return 1;
-		*bin = UNSORTED;
+		begin_bin(at, UNSORTED);
 	}
-	for (; *bin <= LAST_LARGE; *bin = *bin == UNSORTED ? FIRST_LARGE : *bin + 1) {
-		if (walk_bin(p, h, *bin))
+	while (at->bin <= LAST_LARGE) {
+		if (walk_bin(p, h, at))
 			return 1;
+		begin_bin(at, at->bin == UNSORTED ? FIRST_LARGE : at->bin + 1);
 	}
 	flush(p, h);
 	return 0;
 }
 
+/* Let the woken one have it: on a busy machine it takes a while to come. */
+static TEXT void let_others(uint64_t mutex)
+{
+	for (int i = 0; i < NAPS; i++) {
+		uint64_t nap[2];
+
+		nap[0] = 0;
+		nap[1] = NAP_NS;
+		call(NR_PPOLL, 0, 0, (uint64_t)nap, 0, 0);
+		if (__atomic_load_n((int *)mutex, __ATOMIC_RELAXED))
+			return;
+	}
+}
+
 static TEXT void one_arena(volatile struct asc_rt_par *p, uint64_t arena)
 {
-	uint64_t bin = 0, mutex = arena + p->o_mutex;
+	uint64_t mutex = arena + p->o_mutex;
+	struct place at;
 	int more = 1;
 
+	begin_bin(&at, 0);
+	at.ranges = p->ranges;
 	while (more && !p->stop) {
 		struct hold h;
 		uint64_t t;
 
 		h.arena = arena;
-		h.heap = h.heap_end = h.began = h.bytes = h.unmarked = h.n = 0;
+		h.bytes = h.unmarked = h.n = 0;
+		for (int i = 0; i < HEAPS; i++)
+			h.heap[i] = 0;
 		if (!lock(p, mutex)) {
 			p->skipped++;
+			if (!p->skipped_at)
+				p->skipped_at = arena;
 			return;
 		}
-		t = now();
-		more = one_hold(p, &h, &bin);
-		t = now() - t;
+		h.began = now();
+		more = one_hold(p, &h, &at);
+		t = now() - h.began;
 		p->holds++;
 		if (t > p->max_hold_ns)
 			p->max_hold_ns = t;
-		if (unlock(p) && more) {
-			/* let the woken one have it: on a busy machine it takes a while to come */
-			uint64_t nap[2] = { 0, NAP_NS };
-
-			for (int i = 0; i < NAPS; i++) {
-				call(NR_PPOLL, 0, 0, (uint64_t)nap, 0, 0);
-				if (__atomic_load_n((int *)mutex, __ATOMIC_RELAXED))
-					break;
-				nap[0] = 0;
-				nap[1] = NAP_NS;
-			}
-		}
+		if (p->ranges != at.ranges)
+			at.fruitless = 0;
+		at.ranges = p->ranges;
+		if (unlock(p) && more)
+			let_others(mutex);
 	}
 	p->arenas++;
 }
@@ -475,17 +629,13 @@ static int is_arena(volatile struct asc_rt_par *p, uint64_t arena)
 	       word(heap + p->o_ar_ptr) == arena;
 }
 
-__attribute__((__used__)) void routine_reclaim(volatile struct asc_rt_par *p);
-__attribute__((__used__)) void routine_unlock(volatile struct asc_rt_par *p);
-
-void routine_reclaim(volatile struct asc_rt_par *p)
+static TEXT void all_arenas(volatile struct asc_rt_par *p)
 {
 	uint64_t arena = p->first;
 
 	for (uint64_t i = 0; i < ASC_RT_RING_MAX; i++) {
 		if (!is_arena(p, arena)) {
-			p->damaged++;
-			p->damaged_at = arena;
+			damage(p, arena);
 			return;
 		}
 		one_arena(p, arena);
@@ -497,6 +647,16 @@ void routine_reclaim(volatile struct asc_rt_par *p)
 			return;
 		}
 	}
+}
+
+__attribute__((__used__)) void routine_reclaim(volatile struct asc_rt_par *p);
+__attribute__((__used__)) void routine_unlock(volatile struct asc_rt_par *p);
+
+void routine_reclaim(volatile struct asc_rt_par *p)
+{
+	all_arenas(p);
+	if (p->raised)
+		call(NR_SETPRIORITY, 0, 0, p->nice, 0, 0);
 }
 
 /* After a crash of the other: leave no lock behind. */
