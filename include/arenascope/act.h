@@ -45,6 +45,7 @@ struct asc_act_result {
 	uint64_t asked_bytes;	/**< released ranges, resident or not */
 	uint64_t ranges, arenas, errors, first_errno;
 	double max_hold_ms, max_wait_ms;
+	double max_hold_cpu_ms; /**< without what it was kept waiting for a CPU or the kernel's locks */
 	bool complete;		/**< every arena was done */
 	uint64_t busy_arena;	/**< its lock was held for good: an error, or left out; 0: none */
 	char note[384];		/**< what the user should know, or "" */

@@ -13,7 +13,15 @@
 #include "base/cleanup.h"
 #include "target/proc.h"
 
-enum { NAP_MIN_MS = 1, NAP_MAX_MS = 20, SLEEPERS_MAX = 16, WAIT_DEFAULT_MS = 5000 };
+enum {
+	NAP_MIN_MS = 1,
+	NAP_MAX_MS = 20,
+	SLEEPERS_MAX = 16,
+	WAIT_DEFAULT_MS = 5000,
+	PEEKS = 40, /* for a moment at which no lock is held, before it is stopped */
+	PEEK_NS = 100000,
+	BLIND = 8, /* of so many tries one stops it without such a moment */
+};
 
 static void nap(void)
 {
@@ -23,11 +31,30 @@ static void nap(void)
 	nanosleep(&ts, NULL);
 }
 
+/* Each stop costs the target time: while a lock is held it would be for nothing. */
+static bool worth_a_stop(const struct asc_borrow *b, asc_addr *busy)
+{
+	const struct timespec ts = { 0, PEEK_NS };
+
+	if (b->tries % BLIND == BLIND - 1)
+		return true;
+	for (int i = 0; i < PEEKS && !atomic_load(&b->op->sh->cancel); i++) {
+		if (!asc_preflight_locked(b->op, busy))
+			return true;
+		nanosleep(&ts, NULL);
+	}
+	return false;
+}
+
 static struct asc_error *try_all(struct asc_borrow *b, asc_addr *busy, pid_t *inside)
 {
 	struct asc_error *err;
 	size_t alive = 0;
 
+	if (!worth_a_stop(b, busy)) {
+		b->op->sh->result.busy_arena = *busy;
+		return asc_preflight_error(b->op, *busy, 0, b->tries + 1);
+	}
 	ASC_TRY(asc_halt_all(&b->halt));
 	asc_act_fault(b->op, 1);
 	if (!asc_target_alive(b->op->c->live))

@@ -331,6 +331,30 @@ static void wait_child(double ms)
 	sigtimedwait(&chld, NULL, &ts);
 }
 
+/*
+ * The next stop of T, or of another. T's is looked at and not consumed: of a consumed one
+ * the kernel drops the signal if we die before T goes on. @return 0: none, -1: T is gone
+ */
+static pid_t next_stop(struct asc_borrow *b, int *status)
+{
+	siginfo_t si = { 0 };
+	pid_t p;
+
+	if (waitid(P_PID, (id_t)b->tid, &si, WSTOPPED | WEXITED | WNOHANG | WNOWAIT | __WALL))
+		return errno == EINTR ? 0 : -1;
+	if (si.si_pid && si.si_code != CLD_TRAPPED && si.si_code != CLD_STOPPED)
+		return -1;
+	if (si.si_pid) {
+		*status = si.si_status << 8 | 0x7f;
+		return b->tid;
+	}
+	/* the others, and children of T's that it can only wait for when their tracer has */
+	p = waitpid(-1, status, __WALL | WNOHANG);
+	if (p == b->tid && !WIFSTOPPED(*status))
+		return -1;
+	return p > 0 ? p : 0;
+}
+
 enum asc_ran asc_borrow_wait(struct asc_borrow *b, asc_addr stop, double timeout_ms,
 			     int *ret_signal)
 {
@@ -339,19 +363,17 @@ enum asc_ran asc_borrow_wait(struct asc_borrow *b, asc_addr stop, double timeout
 
 	for (;;) {
 		int status;
-		pid_t p = waitpid(-1, &status, __WALL | WNOHANG);
+		pid_t p = next_stop(b, &status);
 		double now = asc_act_now();
 		enum asc_ran how;
 
-		if (p < 0 && errno != EINTR)
+		if (p < 0)
 			return ASC_RAN_GONE;
 		if (p > 0 && p != b->tid) {
 			asc_halt_late(&b->halt, p, status);
 			continue;
 		}
 		if (p == b->tid) {
-			if (!WIFSTOPPED(status))
-				return ASC_RAN_GONE;
 			how = one_stop(b, status, stop, asked, ret_signal);
 			if (status >> 16 == PTRACE_EVENT_STOP)
 				asked = false;

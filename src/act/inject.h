@@ -227,6 +227,8 @@ ASC_MUST struct asc_error *asc_helper_run(struct asc_op *op,
 /* Is malloc busy? All threads stopped. @p ret_arena, @p ret_tid: 0 if it is not that. */
 bool asc_preflight_busy(const struct asc_op *op, struct asc_halt *h, asc_addr *ret_arena,
 			pid_t *ret_tid);
+/* The lock of some arena is held right now, in the running target. */
+bool asc_preflight_locked(const struct asc_op *op, asc_addr *ret_arena);
 /* Does malloc of this process take no locks? */
 bool asc_preflight_lockless(const struct asc_op *op, size_t threads);
 /* Is this thread, stopped in these registers, provably not inside malloc? */

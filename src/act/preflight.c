@@ -18,7 +18,9 @@
 #include "base/num.h"
 #include "glibc/heap.h"
 #include "symbols/unwind.h"
+#include "target/proc.h"
 
+enum { NEW_MAX = 4096 /* arenas made since the list was read */ };
 enum { IOV = 512, STACK_MAX = 64 << 20, STACK_STEP = 64 << 10 };
 
 /* Blocking calls that malloc never makes while it holds an arena lock. */
@@ -135,15 +137,17 @@ static bool locks_busy(const struct asc_op *op, pid_t tid, asc_addr *ret_arena)
 				return true;
 			}
 			/* new arenas come right behind the main one */
+			unsigned steps = 0;
+
 			for (asc_addr a = next[i]; a != follows; a = next[i]) {
-				uint64_t m;
+				uint64_t m = 1;
 				struct asc_error *err = asc_read_uint(
 					op->c->live, a + l->malloc_state_mutex.off, 4, &m);
 
-				if (!err)
+				if (!err && steps++ < NEW_MAX)
 					err = asc_read_word(op->c->live,
 							    a + l->malloc_state_next.off, &next[i]);
-				if (err || m) {
+				if (err || m || steps > NEW_MAX) {
 					asc_error_free(err);
 					*ret_arena = a;
 					return true;
@@ -152,6 +156,15 @@ static bool locks_busy(const struct asc_op *op, pid_t tid, asc_addr *ret_arena)
 		}
 	}
 	return false;
+}
+
+bool asc_preflight_locked(const struct asc_op *op, asc_addr *ret_arena)
+{
+	pid_t tid = asc_proc_live_tid(op->pid);
+
+	/* what cannot be read now is looked at in the stop */
+	*ret_arena = 0;
+	return tid && locks_busy(op, tid, ret_arena) && asc_target_alive(op->c->live);
 }
 
 static bool in_malloc(const struct asc_op *op, asc_addr pc)

@@ -266,6 +266,8 @@ static bool write_all(struct run *r)
 		if (!asc_poke(r->b, skips + i * sizeof(s), &s, sizeof(s)))
 			return false;
 	}
+	op->par.map = r->map;
+	op->par.map_len = map_bytes(op);
 	op->par.table = r->map + op->code_len;
 	op->par.slots = op->slots;
 	op->par.skips = skips;
@@ -315,6 +317,7 @@ static void results(struct run *r, struct asc_act_result *res)
 	res->errors = p.errors;
 	res->first_errno = p.first_errno;
 	res->max_hold_ms = (double)p.max_hold_ns / 1e6;
+	res->max_hold_cpu_ms = (double)p.max_hold_cpu_ns / 1e6;
 	res->max_wait_ms = (double)p.max_wait_ns / 1e6;
 	res->return_value = (int64_t)p.ranges;
 	res->return_value_known = true;

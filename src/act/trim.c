@@ -8,12 +8,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 
 #include "act/call.h"
 #include "base/cleanup.h"
 
-enum { TIMEOUT_DEFAULT_MS = 60000 };
+enum { TIMEOUT_DEFAULT_MS = 60000, ROUND_MS = 10000 };
 
 void asc_act_note(struct asc_act_result *r, const char *fmt, ...)
 {
@@ -118,6 +119,32 @@ static void finish(struct asc_borrow *b, enum asc_ran how, int sig, struct asc_a
 	}
 }
 
+/*
+ * First a call that does nothing. From its end on T's signals wait. Without it a kill between
+ * arming and the mask would leave the function running while handlers of the program may run on
+ * top of it, and one that allocates would wait for ever for the lock of its own thread.
+ */
+static struct asc_error *once_round(struct asc_borrow *b, enum asc_ran *how, int *sig)
+{
+	struct asc_go go = { .pc = b->op->g.syscall,
+			     .sp = b->f.entry,
+			     .store_to = b->f.result,
+			     .rax = SYS_getpid,
+			     .step = 4 };
+
+	ASC_TRY(asc_borrow_start(b, &go));
+	b->stopping = true; /* a wish to end it is looked at when there is something to end */
+	*how = asc_borrow_wait(b, b->f.stop1, ROUND_MS, sig);
+	b->stopping = false;
+	asc_act_fault(b->op, 8);
+	if (*how != ASC_RAN_BACK)
+		return NULL;
+	asc_act_back(b);
+	return asc_err_id(
+		asc_err(ASC_EUNSUPPORTED, "thread %d came back unseen: nothing was done", b->tid),
+		"E-THREAD");
+}
+
 static struct asc_error *run(struct asc_borrow *b)
 {
 	const struct asc_op *op = b->op;
@@ -130,21 +157,24 @@ static struct asc_error *run(struct asc_borrow *b)
 
 	ASC_TRY(asc_begin_all(b));
 	err = asc_borrow_write(b, 0);
-	if (!err) {
+	if (!err)
+		err = once_round(b, &how, &sig);
+	if (!err && how == ASC_RAN) {
 		go = (struct asc_go){ .pc = op->function,
 				      .sp = b->f.entry,
 				      .store_to = b->f.result,
 				      .args = { op->args[0], op->args[1] },
-				      .step = 4 };
+				      .step = 34 };
 		began = asc_act_now();
 		err = asc_borrow_start(b, &go);
+		if (!err)
+			how = asc_borrow_wait(b, b->f.stop1, asc_act_timeout(op), &sig);
+		r->call_ms = asc_act_now() - began;
 	}
 	if (err) {
 		asc_halt_release(&b->halt, 0);
 		return err;
 	}
-	how = asc_borrow_wait(b, b->f.stop1, asc_act_timeout(op), &sig);
-	r->call_ms = asc_act_now() - began;
 	finish(b, how, sig, r);
 	asc_act_times(b, r);
 	if (how == ASC_RAN_ABORT)

@@ -187,6 +187,7 @@ static void put_json(struct asc_out *o, const struct asc_round *r)
 		asc_out_field(o, "asked_bytes", NULL, ASC_V_BYTES(res->asked_bytes));
 		asc_out_field(o, "errors", NULL, ASC_V_COUNT(res->errors));
 		asc_out_field(o, "max_hold_ms", NULL, ASC_V_MS(res->max_hold_ms));
+		asc_out_field(o, "max_hold_cpu_ms", NULL, ASC_V_MS(res->max_hold_cpu_ms));
 		asc_out_field(o, "max_wait_ms", NULL, ASC_V_MS(res->max_wait_ms));
 	}
 	asc_out_object_end(o);

@@ -24,7 +24,7 @@ static const char *const names[KINDS] = { "trim", "reclaim", "tune" };
 
 struct tally {
 	unsigned done, busy, other, unverified;
-	double stopped, stopped_max, call, call_max, hold_max;
+	double stopped, stopped_max, call, call_max, hold_max, cpu_max;
 	uint64_t bytes;
 };
 
@@ -75,6 +75,8 @@ static void once(const struct asc_act_ctx *c, enum kind kind, struct tally *t)
 		t->call_max = r.call_ms;
 	if (r.max_hold_ms > t->hold_max)
 		t->hold_max = r.max_hold_ms;
+	if (r.max_hold_cpu_ms > t->cpu_max)
+		t->cpu_max = r.max_hold_cpu_ms;
 }
 
 /* ---- kill ---- */
@@ -219,9 +221,10 @@ static int report(const struct tally *v)
 			continue;
 		printf("%s: %u done, %u busy, %u other, %u not verified; stopped %.2f ms (most "
 		       "%.2f), "
-		       "call %.2f ms (most %.2f), longest hold %.2f ms, %.0f MiB\n",
+		       "call %.2f ms (most %.2f), longest hold %.2f ms "
+		       "(CPU %.2f), %.0f MiB\n",
 		       names[i], t->done, t->busy, t->other, t->unverified, t->stopped / n,
-		       t->stopped_max, t->call / n, t->call_max, t->hold_max,
+		       t->stopped_max, t->call / n, t->call_max, t->hold_max, t->cpu_max,
 		       (double)t->bytes / (1 << 20));
 		good &= t->done && !t->other && !t->unverified;
 	}

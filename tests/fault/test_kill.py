@@ -21,7 +21,7 @@ MANY = os.environ.get("FAULT_MANY") or str(helpers.VICTIMS.parent / "fault" / "m
 ACTIONS = {"trim": ["trim", "--yes"], "reclaim": ["reclaim", "--yes"],
            "tune": ["tune", "trim_threshold=200000", "--yes"]}
 # every number that asc_act_fault() is given in src/act
-CALL_POINTS = [1, 2, 3, 4, 5, 6, 7, 9, 80, 81, 82, 83, 84]
+CALL_POINTS = [1, 2, 3, 4, 5, 6, 7, 8, 34, 37, 9, 80, 81, 82, 83, 84]
 RECLAIM_POINTS = [1, 2, 3, 4, 5, 6, 7, 9, 34, 37, 39, 21, 22, 64, 8, 67, 69, 94, 97, 99, 80, 81, 82, 83, 84]
 
 

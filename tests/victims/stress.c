@@ -11,7 +11,7 @@
  *
  * stress [alloc=N] [sleep=N] [spin=N] [churn=N] [fork=N] [signal=N] [max=BYTES] [rest=US]
  *        [seconds=S]
- * Prints "ready", then one line at the end: "ok N checks" or "WRONG what". Ends by itself after S
+ * Prints "ready", then one line at the end: "ok N checks ..." or "WRONG what". Ends by itself after S
  * seconds, or at end of file on stdin.
  */
 #include <errno.h>
@@ -43,7 +43,7 @@
 enum { LIVE = 48, KINDS = 16, NAP_MS = 60, ALT_STACK = 32768 };
 
 static _Atomic bool stop;
-static _Atomic uint64_t checks, handled, interrupted;
+static _Atomic uint64_t checks, handled, interrupted, longest_us;
 static bool may_interrupt; /* EINTR is counted, not an error */
 static uint64_t max_bytes = 8 << 20;
 static unsigned int rest_us; /* of an alloc thread, now and then */
@@ -118,6 +118,15 @@ static size_t some_size(uint64_t *x)
 	return size > max_bytes ? 16 + size % max_bytes : size;
 }
 
+/* The longest malloc or free of any thread, in microseconds. */
+static void took(double ms)
+{
+	uint64_t us = (uint64_t)(ms * 1e3), before = longest_us;
+
+	while (us > before && !atomic_compare_exchange_weak(&longest_us, &before, us))
+		;
+}
+
 static void *alloc_thread(void *arg)
 {
 	uint64_t x = 0x1234567 + (uintptr_t)arg * 7919;
@@ -125,6 +134,7 @@ static void *alloc_thread(void *arg)
 
 	while (!stop) {
 		struct block *b = &v[mix(&x) % LIVE];
+		double t;
 
 		if (rest_us && mix(&x) % 16 == 0)
 			usleep(rest_us);
@@ -145,14 +155,18 @@ static void *alloc_thread(void *arg)
 				fill(b);
 				continue;
 			}
+			t = now_ms();
 			free(b->p);
+			took(now_ms() - t);
 			b->p = NULL;
 		} else {
 			size_t size = some_size(&x);
 
 			b->words = size / 8;
 			b->seed = mix(&x);
+			t = now_ms();
 			b->p = mix(&x) % 5 ? malloc(size) : calloc(1, size);
+			took(now_ms() - t);
 			if (!b->p)
 				wrong("malloc");
 			fill(b);
@@ -617,7 +631,10 @@ int main(int argc, char **argv)
 	stop = true;
 	for (unsigned int i = 0; i < n; i++)
 		pthread_join(threads[i], NULL);
-	printf("ok %" PRIu64 " checks, %" PRIu64 " signals, %" PRIu64 " interrupted\n",
-	       (uint64_t)checks, (uint64_t)handled, (uint64_t)interrupted);
+	printf("ok %" PRIu64 " checks, %" PRIu64 " signals, %" PRIu64
+	       " interrupted, longest malloc "
+	       "or free %.1f ms\n",
+	       (uint64_t)checks, (uint64_t)handled, (uint64_t)interrupted,
+	       (double)longest_us / 1e3);
 	return 0;
 }

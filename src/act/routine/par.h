@@ -35,6 +35,7 @@ struct asc_rt_par {
 	uint64_t sbrk_base; /* first address of a contiguous main arena */
 	uint64_t o_mutex, o_flags, o_top, o_bins, o_next, o_system_mem, o_ar_ptr, o_heap_size,
 		o_prev;
+	uint64_t map, map_len; /* where all this is mapped */
 	uint64_t table; /* slots keys, then slots page maps; zeroed */
 	uint64_t slots; /* a power of two */
 	uint64_t skips; /* asc_rt_skip[nskips], by address */
@@ -53,7 +54,7 @@ struct asc_rt_par {
 	uint64_t done; /* 1: came to the end of the list of arenas */
 	uint64_t arenas, skipped, ranges, bytes, errors, first_errno, damaged, damaged_at;
 	uint64_t skipped_at; /* the first arena that was left out */
-	uint64_t max_hold_ns, max_wait_ns, holds, walked;
+	uint64_t max_hold_ns, max_hold_cpu_ns, max_wait_ns, holds, walked;
 };
 
 #endif

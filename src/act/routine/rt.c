@@ -38,6 +38,9 @@ enum {
 	NR_FUTEX = 202,
 	NR_CLOCK_GETTIME = 228,
 	NR_SETPRIORITY = 141,
+	MONOTONIC = 1,
+	THREAD_CPU = 3,
+	DONTFORK = 10,
 	NR_PPOLL = 271,
 	NR_PROCESS_MADVISE = 440,
 	DONTNEED = 4,
@@ -106,12 +109,17 @@ static uint64_t word(uint64_t addr)
 	return *(volatile uint64_t *)addr;
 }
 
-static uint64_t now(void)
+static TEXT uint64_t clock(uint64_t id)
 {
 	uint64_t t[2] = { 0, 0 };
 
-	call(NR_CLOCK_GETTIME, 1, (uint64_t)t, 0, 0, 0);
+	call(NR_CLOCK_GETTIME, id, (uint64_t)t, 0, 0, 0);
 	return t[0] * 1000000000u + t[1];
+}
+
+static uint64_t now(void)
+{
+	return clock(MONOTONIC);
 }
 
 static uint64_t up(uint64_t v, uint64_t granule)
@@ -591,7 +599,7 @@ static TEXT void one_arena(volatile struct asc_rt_par *p, uint64_t arena)
 	at.ranges = p->ranges;
 	while (more && !p->stop) {
 		struct hold h;
-		uint64_t t;
+		uint64_t t, cpu;
 
 		h.arena = arena;
 		h.bytes = h.unmarked = h.n = 0;
@@ -604,11 +612,15 @@ static TEXT void one_arena(volatile struct asc_rt_par *p, uint64_t arena)
 			return;
 		}
 		h.began = now();
+		cpu = clock(THREAD_CPU);
 		more = one_hold(p, &h, &at);
+		cpu = clock(THREAD_CPU) - cpu;
 		t = now() - h.began;
 		p->holds++;
 		if (t > p->max_hold_ns)
 			p->max_hold_ns = t;
+		if (cpu > p->max_hold_cpu_ns)
+			p->max_hold_cpu_ns = cpu;
 		if (p->ranges != at.ranges)
 			at.fruitless = 0;
 		at.ranges = p->ranges;
@@ -654,6 +666,8 @@ __attribute__((__used__)) void routine_unlock(volatile struct asc_rt_par *p);
 
 void routine_reclaim(volatile struct asc_rt_par *p)
 {
+	/* nothing runs in it in a child */
+	call(NR_MADVISE, p->map, p->map_len, DONTFORK, 0, 0);
 	all_arenas(p);
 	if (p->raised)
 		call(NR_SETPRIORITY, 0, 0, p->nice, 0, 0);
