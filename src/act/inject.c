@@ -220,6 +220,7 @@ void asc_borrow_where(const struct asc_borrow *b, char *buf, size_t size)
 		      { SYS_ppoll, "ppoll" },	  { SYS_futex, "futex" } };
 	int64_t nr;
 	uint64_t arg, sp;
+	bool waits;
 
 	if (!proc_syscall(b, &nr, &arg, &sp)) {
 		snprintf(buf, size, "running");
@@ -230,7 +231,12 @@ void asc_borrow_where(const struct asc_borrow *b, char *buf, size_t size)
 		if (nr == names[i].nr)
 			snprintf(buf, size, "in %s", names[i].name);
 	}
-	if (nr == SYS_futex && is_arena_lock(b->op, arg))
+	waits = nr == SYS_futex && is_arena_lock(b->op, arg);
+	if (b->op->reclaim)
+		waits = asc_peek(b, b->f.par + offsetof(struct asc_rt_par, waits_for), &arg,
+				 sizeof(arg)) &&
+			arg;
+	if (waits)
 		snprintf(buf, size, "waiting for an arena's lock (0x%llx)",
 			 (unsigned long long)arg);
 }

@@ -43,9 +43,14 @@ enum {
 	DONTFORK = 10,
 	NR_PPOLL = 271,
 	NR_PROCESS_MADVISE = 440,
+	NR_FUTEX_WAITV = 449,
+	FUTEX2_U32_PRIVATE = 130,
+	TRY_AGAIN = -11,
+	INTERRUPTED = -4,
+	TIMED_OUT = -110,
+	LOCK_NS = 2000000000,
 	DONTNEED = 4,
 	THIS_THREAD = -10000, /* PIDFD_SELF_THREAD */
-	FUTEX_WAIT_PRIVATE = 128,
 	FUTEX_WAKE_PRIVATE = 129,
 	NO_MEMORY = -12,
 	NO_SYSTEM_CALL = -38,
@@ -122,6 +127,15 @@ static uint64_t now(void)
 	return clock(MONOTONIC);
 }
 
+static TEXT void nap(void)
+{
+	uint64_t t[2];
+
+	t[0] = 0;
+	t[1] = NAP_NS;
+	call(NR_PPOLL, 0, 0, (uint64_t)t, 0, 0);
+}
+
 static uint64_t up(uint64_t v, uint64_t granule)
 {
 	return (v + granule - 1) & ~(granule - 1);
@@ -129,23 +143,52 @@ static uint64_t up(uint64_t v, uint64_t granule)
 
 /* ---- the lock, exactly as lll_lock and lll_unlock do it ---- */
 
+/*
+ * Sleep while *mutex is 2, until @p end at most. futex_waitv, since its time is absolute: it needs no
+ * restart block, unlike futex. Where it is missing or forbidden, a nap.
+ */
+static TEXT void wait_for(uint64_t mutex, uint64_t end)
+{
+	struct {
+		uint64_t val, addr;
+		uint32_t flags, reserved;
+	} w;
+	uint64_t at[2];
+	long r;
+
+	w.val = 2;
+	w.addr = mutex;
+	w.flags = FUTEX2_U32_PRIVATE;
+	w.reserved = 0;
+	at[0] = end / 1000000000u;
+	at[1] = end % 1000000000u;
+	r = call(NR_FUTEX_WAITV, (uint64_t)&w, 1, 0, (uint64_t)at, MONOTONIC);
+	if (r < 0 && r != TRY_AGAIN && r != TIMED_OUT && r != INTERRUPTED)
+		nap();
+}
+
+/*
+ * @return 0: held by somebody for too long. This thread has better to do than to stand in a line for
+ * good, and with the tool dead nobody could take it out.
+ */
 static TEXT int lock(volatile struct asc_rt_par *p, uint64_t mutex)
 {
 	int *m = (int *)mutex, zero = 0;
-	uint64_t t;
+	uint64_t t, end;
 
 	if (__atomic_compare_exchange_n(m, &zero, 1, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
 		p->held = mutex;
 		return 1;
 	}
 	t = now();
+	end = t + LOCK_NS;
 	p->waits_for = mutex;
 	while (__atomic_exchange_n(m, 2, __ATOMIC_ACQUIRE) != 0) {
-		if (p->give_up) {
+		if (p->give_up || now() >= end) {
 			p->give_up = p->waits_for = 0;
 			return 0;
 		}
-		call(NR_FUTEX, mutex, FUTEX_WAIT_PRIVATE, 2, 0, 0);
+		wait_for(mutex, end);
 	}
 	p->held = mutex;
 	p->waits_for = 0;
@@ -579,11 +622,7 @@ static TEXT int one_hold(volatile struct asc_rt_par *p, struct hold *h, struct p
 static TEXT void let_others(uint64_t mutex)
 {
 	for (int i = 0; i < NAPS; i++) {
-		uint64_t nap[2];
-
-		nap[0] = 0;
-		nap[1] = NAP_NS;
-		call(NR_PPOLL, 0, 0, (uint64_t)nap, 0, 0);
+		nap();
 		if (__atomic_load_n((int *)mutex, __ATOMIC_RELAXED))
 			return;
 	}
