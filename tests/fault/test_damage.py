@@ -20,6 +20,7 @@ import time
 import pytest
 
 import helpers
+import matrix
 
 ROUNDS = int(os.environ.get("ARENASCOPE_DAMAGE") or (200 if os.environ.get("ARENASCOPE_LONG") == "1" else 6))
 SEED = int(os.environ.get("ARENASCOPE_SEED") or 1)
@@ -84,6 +85,10 @@ class Subject:
         assert not documents["check"]["findings"], whole
         self.arenas = documents["arenas"]["arenas"]
         self.chunks = documents["chunks"]["chunks"]
+        firsts = {}
+        for c in self.chunks:
+            firsts.setdefault(c["arena"], c)
+        self.tcaches = [c for c in firsts.values() if c["state"] == "in_use"]  # what a thread allocates first
         facts = {f["name"]: f["value"] for f in documents["symbols"]["libcs"][0]["facts"]}
         self.globals = [int(facts[n], 16) for n in ("mp_", "narenas", "free_list", "list_lock", "free_list_lock",
                                                     "global_max_fast", "tcache_key", "__libc_single_threaded")
@@ -104,8 +109,8 @@ class Subject:
             a = r.choice(self.arenas)
             return kind, a["index"], int(r.choice(a["heaps"])["address"], 16) + 8 * r.randrange(6)
         if kind == "tcache":
-            c = r.choice([c for c in self.chunks if c["size_bytes"] == 656 and c["state"] == "in_use"])
-            return kind, c["arena"], int(c["address"], 16) + 16 + 8 * r.randrange(81)
+            c = r.choice(self.tcaches)
+            return kind, c["arena"], int(c["address"], 16) + 16 + 8 * r.randrange((c["size_bytes"] - 16) // 8)
         wanted = [c for c in self.chunks if c["arena"] is not None and (c["state"] != "in_use") == (kind == "free")]
         c = r.choice(wanted)
         return kind, c["arena"], int(c["address"], 16) + 8 * r.randrange(2 if kind == "chunk" else 6)
@@ -186,7 +191,20 @@ def start(victim, argv, tmp_path, **more):
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_live(victim, tmp_path, name):
-    v = start(victim, SHAPES[name], tmp_path)
+    damage_again_and_again(start(victim, SHAPES[name], tmp_path), name)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("suite", [s for s in matrix.SUITES if s != "bookworm"])
+def test_other_glibc(victim, tmp_path, suite):
+    libc = next((l for l in matrix.libcs("amd64") if l.suite == suite), None)
+    if not libc:
+        pytest.skip(f"no libc of {suite}")
+    v = start(victim, [libc.build("shapes"), "XML", 6], tmp_path, wrapper=libc.wrapper())
+    damage_again_and_again(v, suite)
+
+
+def damage_again_and_again(v, name):
     subject = Subject(["-p", v.pid])
     tally, longest, most = {}, 0, 0
     with open(f"/proc/{v.pid}/mem", "r+b", 0) as mem:
