@@ -164,11 +164,14 @@ static struct asc_error *read_live(struct asc_view *v, enum asc_view_depth depth
 	if (!err)
 		err = read_stopped(v, depth);
 	asc_target_release(v->live, &v->pause);
-	if (err || v->data == v->live)
-		return err;
-	asc_capture_set_backing(v->data, v->live);
-	asc_modules_retarget(v->modules, v->data);
-	return read_heaps(v, depth);
+	if (!err && v->data != v->live) {
+		asc_capture_set_backing(v->data, v->live);
+		asc_modules_retarget(v->modules, v->data);
+		err = read_heaps(v, depth);
+	}
+	for (size_t i = 0; v->heaps && i < v->nlibcs && v->pause.watchdog; i++)
+		asc_heap_doubt(v->heaps[i]);
+	return err;
 }
 
 /* ---- all of it ---- */

@@ -198,8 +198,8 @@ static void warn_stop(struct asc_session *s, struct asc_out *o)
 			     s->pause.ms, (unsigned long long)s->opts.max_pause_ms);
 	if (s->pause.watchdog) {
 		asc_out_warn(o, "W-WATCHDOG",
-			     "the target was let go before everything was read: over the pause "
-			     "budget");
+			     "the target was let go before everything was read, over the pause "
+			     "budget: what does not add up is no damage");
 		asc_out_partial(o);
 	}
 	if (s->residency && s->residency->source == ASC_RESIDENCY_UNKNOWN) {

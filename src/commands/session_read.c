@@ -489,5 +489,7 @@ struct asc_error *asc_session_read(struct asc_session *s, unsigned *needs)
 {
 	struct asc_error *err = s->live ? read_live(s, needs) : read_core(s, needs);
 
+	for (size_t i = 0; i < s->nheaps && s->pause.watchdog; i++)
+		asc_heap_doubt(s->heaps[i]);
 	return !err && *needs & ASC_NEED_LEDGER ? make_ledger(s) : err;
 }

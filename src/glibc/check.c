@@ -178,6 +178,14 @@ void asc_findings_finish(struct asc_model *m)
 	m->findings.len = m->findings.cap = 0;
 }
 
+void asc_heap_doubt(struct asc_heap *heap)
+{
+	for (size_t i = 0; heap && i < heap->nfindings; i++)
+		heap->findings[i].severity = ASC_SEV_INFO;
+	if (heap)
+		heap->complete = false;
+}
+
 static struct asc_error *check_attached(struct asc_model *m, const struct asc_arena *a)
 {
 	for (size_t i = 0; i < m->h->nthreads; i++)

@@ -41,6 +41,12 @@ ASC_MUST struct asc_error *asc_heap_read(struct asc_target *t, const struct asc_
 					 const struct asc_heap_opts *opts, struct asc_heap **ret);
 
 /*
+ * The target ran on before @p heap was read to its end (asc_pause.watchdog): what does not add up is no
+ * damage. NULL is fine.
+ */
+void asc_heap_doubt(struct asc_heap *heap);
+
+/*
  * What a capture must copy so that asc_heap_read() works on it: libc's data, every arena and heap
  * header, the regions' extents (WALK), thread TLS blocks and tcaches, candidates for mmapped
  * chunks, thread stacks' top pages. Cheap: reads headers only.
