@@ -372,7 +372,7 @@ static int by_tp(const void *a, const void *b)
 static struct asc_error *find_foreign(struct asc_target *t, const struct asc_thread *threads,
 				      size_t n, bool *ret)
 {
-	ASC_AUTO(asc_freep) const struct asc_thread **v = calloc(n + 1, sizeof(*v));
+	ASC_AUTO(asc_freep) const struct asc_thread **v = calloc(n + 1, sizeof(struct asc_thread *));
 
 	if (!v)
 		return asc_err(ASC_ENOMEM, "%zu threads", n);
@@ -380,7 +380,7 @@ static struct asc_error *find_foreign(struct asc_target *t, const struct asc_thr
 		v[i] = &threads[i];
 		ret[i] = !asc_thread_is_libcs(t, v[i]);
 	}
-	asc_sort(v, n, sizeof(*v), by_tp);
+	asc_sort(v, n, sizeof(struct asc_thread *), by_tp);
 	for (size_t i = 1; i < n; i++)
 		if (v[i]->regs.tp_valid && v[i]->regs.tp && v[i]->regs.tp == v[i - 1]->regs.tp)
 			ret[v[i] - threads] = true;
