@@ -125,6 +125,22 @@ struct asc_error *asc_read_heaps(const struct asc_source *s, const struct asc_re
 	return NULL;
 }
 
+struct asc_error *asc_read_core(const struct asc_source *s, const struct asc_heap_opts *opts,
+				bool exact, struct asc_heap **heaps, struct asc_residency **ret_res,
+				struct asc_error **ret_other)
+{
+	struct asc_residency *rough = NULL;
+	struct asc_error *err = NULL;
+
+	if (heaps) {
+		err = asc_residency_foresee(s->data, &rough);
+		if (!err)
+			err = asc_read_heaps(s, rough, opts, heaps, ret_other);
+		asc_residency_free(rough);
+	}
+	return !err && exact ? asc_residency_read(s->data, ret_res) : err;
+}
+
 struct asc_error *asc_ledger_of(const struct asc_source *s, const struct asc_ledger_of *of,
 				struct asc_ledger **ret)
 {

@@ -57,6 +57,15 @@ ASC_MUST struct asc_error *asc_read_heaps(const struct asc_source *s,
 					  const struct asc_heap_opts *opts, struct asc_heap **heaps,
 					  struct asc_error **ret_other);
 
+/*
+ * The same of a core, and with @p exact which of its pages were in memory. Each of its bytes is read
+ * once: for the chunks, or for the residency. @p ret_res is the caller's in any case.
+ */
+ASC_MUST struct asc_error *asc_read_core(const struct asc_source *s,
+					 const struct asc_heap_opts *opts, bool exact,
+					 struct asc_heap **heaps, struct asc_residency **ret_res,
+					 struct asc_error **ret_other);
+
 struct asc_ledger_of {
 	struct asc_heap *const *heaps;
 	size_t nheaps;

@@ -115,21 +115,42 @@ static struct asc_error *check_pause(const struct asc_view *v, uint64_t bytes)
 			  "E-PAUSE");
 }
 
-static struct asc_error *read_heaps(struct asc_view *v, enum asc_view_depth depth)
+static struct asc_heap_opts heap_opts(const struct asc_view *v, enum asc_view_depth depth)
 {
-	const struct asc_source src = source_of(v);
-	const struct asc_heap_opts ho = {
+	return (struct asc_heap_opts){
 		.depth = depth == ASC_VIEW_WALK ? ASC_DEPTH_WALK : ASC_DEPTH_LISTS,
 		.max_memory = v->opts.max_memory,
 		.in_malloc = v->in_malloc,
 	};
-	struct asc_error *other = NULL;
+}
 
+static struct asc_error *new_heaps(struct asc_view *v)
+{
 	v->heaps = calloc(v->nlibcs, sizeof(struct asc_heap *));
-	if (!v->heaps)
-		return asc_err(ASC_ENOMEM, "heaps of %zu libcs", v->nlibcs);
-	struct asc_error *err = asc_read_heaps(&src, v->residency, &ho, v->heaps, &other);
+	return v->heaps ? NULL : asc_err(ASC_ENOMEM, "heaps of %zu libcs", v->nlibcs);
+}
+
+static struct asc_error *read_heaps(struct asc_view *v, enum asc_view_depth depth)
+{
+	const struct asc_source src = source_of(v);
+	const struct asc_heap_opts ho = heap_opts(v, depth);
+	struct asc_error *other = NULL, *err = new_heaps(v);
+
+	if (!err)
+		err = asc_read_heaps(&src, v->residency, &ho, v->heaps, &other);
 	asc_error_free(other); /* a further libc: its pages stay unknown */
+	return err;
+}
+
+static struct asc_error *read_core(struct asc_view *v, enum asc_view_depth depth)
+{
+	const struct asc_source src = source_of(v);
+	const struct asc_heap_opts ho = heap_opts(v, depth);
+	struct asc_error *other = NULL, *err = new_heaps(v);
+
+	if (!err)
+		err = asc_read_core(&src, &ho, true, v->heaps, &v->residency, &other);
+	asc_error_free(other);
 	return err;
 }
 
@@ -191,12 +212,7 @@ static struct asc_error *read_all(struct asc_view *v, enum asc_view_depth depth)
 {
 	if (!v->nlibcs)
 		ASC_TRY(asc_libc_find(v->modules, v->data, &v->libcs, &v->nlibcs));
-	if (v->live) {
-		ASC_TRY(read_live(v, depth));
-	} else {
-		ASC_TRY(asc_residency_read(v->data, &v->residency));
-		ASC_TRY(read_heaps(v, depth));
-	}
+	ASC_TRY(v->live ? read_live(v, depth) : read_core(v, depth));
 	return make_ledger(v);
 }
 

@@ -268,10 +268,9 @@ struct asc_error *asc_session_stop_quiet(struct asc_session *s)
 	return NULL;
 }
 
-struct asc_error *asc_session_read_heaps(struct asc_session *s, unsigned needs)
+static struct asc_heap_opts heap_opts(struct asc_session *s, unsigned needs)
 {
-	const struct asc_source src = source_of(s);
-	struct asc_heap_opts ho = {
+	return (struct asc_heap_opts){
 		.depth = needs & ASC_NEED_WALK	  ? ASC_DEPTH_WALK
 			 : needs & ASC_NEED_LISTS ? ASC_DEPTH_LISTS
 						  : ASC_DEPTH_THREADS,
@@ -284,13 +283,25 @@ struct asc_error *asc_session_read_heaps(struct asc_session *s, unsigned needs)
 		.progress = asc_session_progress,
 		.progress_arg = s,
 	};
+}
 
-	if (!s->nlibcs)
-		return NULL;
+static struct asc_error *new_heaps(struct asc_session *s)
+{
 	s->heaps = calloc(s->nlibcs, sizeof(struct asc_heap *));
 	if (!s->heaps)
 		return asc_err(ASC_ENOMEM, "heaps of %zu libcs", s->nlibcs);
 	s->nheaps = s->nlibcs;
+	return NULL;
+}
+
+struct asc_error *asc_session_read_heaps(struct asc_session *s, unsigned needs)
+{
+	const struct asc_source src = source_of(s);
+	const struct asc_heap_opts ho = heap_opts(s, needs);
+
+	if (!s->nlibcs)
+		return NULL;
+	ASC_TRY(new_heaps(s));
 	return asc_read_heaps(&src, s->residency, &ho, s->heaps, &s->other_libcs);
 }
 
@@ -469,11 +480,13 @@ static struct asc_error *read_core(struct asc_session *s, unsigned *want)
 
 	if (needs & ASC_NEED_COUNTS)
 		*want = needs |= ASC_NEED_WALK;
-	if (needs & (ASC_NEED_RESIDENCY | ASC_NEED_LEDGER))
-		ASC_TRY(asc_residency_read(s->data, &s->residency));
-	if (needs & ASC_NEED_HEAPS)
-		return asc_session_read_heaps(s, needs);
-	return NULL;
+	const struct asc_source src = source_of(s);
+	const struct asc_heap_opts ho = heap_opts(s, needs);
+
+	if (needs & ASC_NEED_HEAPS && s->nlibcs)
+		ASC_TRY(new_heaps(s));
+	return asc_read_core(&src, &ho, needs & (ASC_NEED_RESIDENCY | ASC_NEED_LEDGER), s->heaps,
+			     &s->residency, &s->other_libcs);
 }
 
 static struct asc_error *make_ledger(struct asc_session *s)

@@ -33,7 +33,7 @@ static size_t get_core(void *arg, uint64_t off, void *buf, size_t len)
 /* First segment that ends after @p addr; the one of the last read is likely. */
 static size_t seek(struct asc_core *c, asc_addr addr)
 {
-	size_t lo = 0, hi = c->nsegs, last = c->last_seg;
+	size_t lo = 0, hi = c->nsegs, last = __atomic_load_n(&c->last_seg, __ATOMIC_RELAXED);
 
 	if (last < c->nsegs && c->segs[last].start <= addr && addr < c->segs[last].end)
 		return last;
@@ -45,17 +45,21 @@ static size_t seek(struct asc_core *c, asc_addr addr)
 		else
 			hi = mid;
 	}
-	c->last_seg = lo;
+	__atomic_store_n(&c->last_seg, lo, __ATOMIC_RELAXED);
 	return lo;
 }
 
-/* Bytes at @p addr in the core; if none, @p ret_gap says how far that lack reaches. */
-static size_t read_piece(struct asc_core *c, asc_addr addr, void *buf, size_t len,
+/*
+ * Bytes at @p addr in the core; if none, @p ret_gap says how far that lack reaches. @p direct: past
+ * the cache.
+ */
+static size_t read_piece(struct asc_core *c, asc_addr addr, void *buf, size_t len, bool direct,
 			 uint64_t *ret_gap)
 {
 	size_t i = seek(c, addr);
 	const struct asc_core_seg *s = i < c->nsegs ? &c->segs[i] : NULL;
 	uint64_t at;
+	size_t n;
 
 	*ret_gap = 0;
 	if (!s || s->start > addr) {
@@ -67,7 +71,12 @@ static size_t read_piece(struct asc_core *c, asc_addr addr, void *buf, size_t le
 		*ret_gap = s->end - addr;
 		return 0;
 	}
-	return asc_bytes_read(&c->bytes, s->off + at, buf, (size_t)asc_min(len, s->have - at));
+	len = (size_t)asc_min(len, s->have - at);
+	n = direct ? asc_bytes_direct(&c->bytes, s->off + at, buf, len)
+		   : asc_bytes_read(&c->bytes, s->off + at, buf, len);
+	if (n >= c->t.page_size)
+		asc_core_note(c, s, at, buf, n);
+	return n;
 }
 
 size_t asc_core_read_own(struct asc_core *c, asc_addr addr, void *buf, size_t len)
@@ -76,7 +85,7 @@ size_t asc_core_read_own(struct asc_core *c, asc_addr addr, void *buf, size_t le
 	uint64_t gap;
 
 	while (done < len &&
-	       (n = read_piece(c, addr + done, (uint8_t *)buf + done, len - done, &gap)))
+	       (n = read_piece(c, addr + done, (uint8_t *)buf + done, len - done, false, &gap)))
 		done += n;
 	return done;
 }
@@ -89,7 +98,7 @@ static size_t core_read(struct asc_target *t, asc_addr addr, void *buf, size_t l
 	while (done < len) {
 		uint64_t gap;
 		uint8_t *to = (uint8_t *)buf + done;
-		size_t n = read_piece(c, addr + done, to, len - done, &gap);
+		size_t n = read_piece(c, addr + done, to, len - done, false, &gap);
 
 		if (!n && gap)
 			n = asc_core_read_file(c, addr + done, to,
@@ -98,6 +107,18 @@ static size_t core_read(struct asc_target *t, asc_addr addr, void *buf, size_t l
 			break;
 		done += n;
 	}
+	return done;
+}
+
+/* What the core itself holds from the front on. */
+static size_t core_read_beside(struct asc_target *t, asc_addr addr, void *buf, size_t len)
+{
+	size_t done = 0, n;
+	uint64_t gap;
+
+	while (done < len && (n = read_piece(core_of(t), addr + done, (uint8_t *)buf + done,
+					     len - done, true, &gap)))
+		done += n;
 	return done;
 }
 
@@ -426,6 +447,7 @@ static void core_close(struct asc_target *t)
 	struct asc_core *c = core_of(t);
 
 	asc_core_files_free(c);
+	asc_core_pages_free(c);
 	asc_bytes_deinit(&c->bytes);
 	free(c->segs);
 	free(c->mapped);
@@ -437,6 +459,8 @@ static void core_close(struct asc_target *t)
 static const struct asc_target_ops core_ops = {
 	.kind = ASC_CORE,
 	.read = core_read,
+	.read_beside = core_read_beside,
+	.foresee = asc_core_foresee,
 	.residency = asc_core_residency,
 	.close = core_close,
 };

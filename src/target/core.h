@@ -26,6 +26,8 @@ ASC_MUST struct asc_error *asc_bytes_init(struct asc_bytes *b, int fd, uint64_t 
 void asc_bytes_deinit(struct asc_bytes *b); /* closes fd */
 /* As far as possible from the front. @return bytes read */
 size_t asc_bytes_read(struct asc_bytes *b, uint64_t off, void *buf, size_t len);
+/* Ditto past the cache; two threads may do so at once. */
+size_t asc_bytes_direct(const struct asc_bytes *b, uint64_t off, void *buf, size_t len);
 
 /* ---- decompress.c ---- */
 
@@ -59,6 +61,7 @@ struct asc_core_seg {
 	uint64_t filesz; /* promised, at most end - start */
 	uint64_t have;	 /* really in the file */
 	unsigned flags;	 /* PF_* */
+	size_t page0;	 /* number of its first page among all segments' (corepages.c) */
 };
 
 /* A mapped file (NT_FILE), or the executable. */
@@ -95,6 +98,7 @@ struct asc_core {
 	bool anon_dumped;    /* anonymous private memory is in the core: what is not there was not
 				dirty */
 	uint64_t notes_read; /* bytes */
+	struct asc_core_pages *pages; /* what has been seen of each, or NULL */
 };
 
 /* Bytes that the core itself holds; no files. */
@@ -127,6 +131,15 @@ void asc_core_files_free(struct asc_core *c);
 
 /* Maps from segments and NT_FILE. */
 ASC_MUST struct asc_error *asc_core_maps(struct asc_core *c);
+
+/* ---- corepages.c ---- */
+
+/* Pages that the core may hold, as far as the file's holes tell; what is read from here on is noted. */
+ASC_MUST struct asc_error *asc_core_foresee(struct asc_target *t, struct asc_residency **ret);
+/* Bytes [at, at + n) of a segment have been read to @p buf; two threads may do so at once. */
+void asc_core_note(const struct asc_core *c, const struct asc_core_seg *seg, uint64_t at,
+		   const uint8_t *buf, size_t n);
+void asc_core_pages_free(struct asc_core *c);
 /* Pages the core holds that are not all zero. */
 ASC_MUST struct asc_error *asc_core_residency(struct asc_target *t, struct asc_residency **ret);
 

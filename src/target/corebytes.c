@@ -78,6 +78,11 @@ static const struct block *load(struct asc_bytes *b, uint64_t off)
 	return k;
 }
 
+size_t asc_bytes_direct(const struct asc_bytes *b, uint64_t off, void *buf, size_t len)
+{
+	return off < b->len ? read_at(b->fd, off, buf, (size_t)asc_min(len, b->len - off)) : 0;
+}
+
 size_t asc_bytes_read(struct asc_bytes *b, uint64_t off, void *buf, size_t len)
 {
 	size_t done = 0;

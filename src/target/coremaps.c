@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Mappings and residency of a core. Mappings: the segments, cut where NT_FILE says that another
- * file begins; files without a segment (gdb leaves some out) are mappings with unknown flags.
- * Residency: pages with contents that are not all zero; a kernel core has a hole for an untouched
- * page.
+ * Mappings of a core: the segments, cut where NT_FILE says that another file begins; files without a
+ * segment (gdb leaves some out) are mappings with unknown flags.
  */
 #include <elf.h>
 #include <errno.h>
@@ -15,8 +13,6 @@
 #include "base/num.h"
 #include "base/vec.h"
 #include "target/core.h"
-
-enum { WINDOW = 1 << 20 };
 
 struct maps {
 	struct asc_map *data;
@@ -183,107 +179,4 @@ struct asc_error *asc_core_maps(struct asc_core *c)
 		return err;
 	}
 	return asc_maps_init(v.data, v.len, strings, &c->t.maps);
-}
-
-/* ---- residency ---- */
-
-struct scan {
-	struct asc_core *c;
-	uint8_t *buf;
-	uint64_t page;
-	struct asc_page_run *runs;
-	size_t n, cap;
-	uint64_t done, total; /* bytes of the segments */
-};
-
-static bool all_zero(const uint8_t *p, size_t len)
-{
-	return !len || (!p[0] && !memcmp(p, p + 1, len - 1));
-}
-
-static struct asc_error *add_page(struct scan *s, asc_addr start, asc_addr end, unsigned flags)
-{
-	if (end < start || (s->n && s->runs[s->n - 1].end > start))
-		return NULL; /* only where segments do not begin on pages */
-	if (s->n && s->runs[s->n - 1].end == start && s->runs[s->n - 1].flags == flags) {
-		s->runs[s->n - 1].end = end;
-		return NULL;
-	}
-	if (s->n == s->cap) {
-		void *p = s->runs;
-		struct asc_error *err = asc_vec_grow_(&p, &s->cap, s->n, sizeof(*s->runs));
-
-		s->runs = p;
-		ASC_TRY(err);
-	}
-	s->runs[s->n++] = (struct asc_page_run){ .start = start, .end = end, .flags = flags };
-	return NULL;
-}
-
-/* Next offset with data at or after @p off: holes need not be read. */
-static uint64_t next_data(const struct asc_core *c, uint64_t off)
-{
-	off_t at = lseek(c->bytes.fd, (off_t)off, SEEK_DATA);
-
-	if (at < 0 && errno == ENXIO)
-		return UINT64_MAX; /* nothing but a hole up to the end */
-	return at < 0 ? off : (uint64_t)at;
-}
-
-static struct asc_error *scan_seg(struct scan *s, const struct asc_core_seg *seg, unsigned flags)
-{
-	uint64_t at = 0;
-
-	while (at < seg->have) {
-		uint64_t data = next_data(s->c, seg->off + at), n;
-
-		if (data - seg->off >= seg->have)
-			break;
-		data -= seg->off;
-		if (data > at)
-			at = asc_align_down(seg->start + data, s->page) - seg->start;
-		if (at > seg->have)
-			at = data; /* a segment that does not begin on a page */
-		n = asc_bytes_read(&s->c->bytes, seg->off + at, s->buf,
-				   (size_t)asc_min(WINDOW, seg->have - at));
-		if (!n)
-			break;
-		for (uint64_t k = 0, len; k < n; k += len) {
-			asc_addr addr = seg->start + at + k;
-
-			len = asc_min(n - k, s->page - addr % s->page);
-			if (!all_zero(s->buf + k, (size_t)len))
-				ASC_TRY(add_page(s, asc_align_down(addr, s->page),
-						 asc_align_down(addr, s->page) + s->page, flags));
-		}
-		at += n;
-		if (s->c->progress && !s->c->progress(s->c->progress_arg, s->done + at, s->total))
-			return asc_err(ASC_EINTR, "interrupted");
-	}
-	s->done += seg->have;
-	return NULL;
-}
-
-struct asc_error *asc_core_residency(struct asc_target *t, struct asc_residency **ret)
-{
-	struct asc_core *c = (struct asc_core *)t;
-	ASC_AUTO(asc_freep) uint8_t *buf = malloc(WINDOW);
-	struct scan s = { .c = c, .buf = buf, .page = t->page_size };
-	struct asc_error *err = NULL;
-
-	if (!buf)
-		return asc_err(ASC_ENOMEM, "residency of the core");
-	for (size_t i = 0; i < c->nsegs; i++)
-		s.total += c->segs[i].have;
-	for (size_t i = 0; i < c->nsegs && !err; i++) {
-		const struct asc_map *m = asc_maps_find(&t->maps, c->segs[i].start);
-		bool file = m && m->inode && !(m->flags & ASC_MAP_WRITE);
-
-		err = scan_seg(&s, &c->segs[i], ASC_PAGE_PRESENT | (file ? ASC_PAGE_FILE : 0u));
-	}
-	if (err) {
-		free(s.runs);
-		return err;
-	}
-	return asc_residency_init(ASC_RESIDENCY_CORE, s.page, s.runs, s.n, ret);
 }

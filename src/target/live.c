@@ -144,6 +144,12 @@ static size_t live_read(struct asc_target *t, asc_addr addr, void *buf, size_t l
 	return read_now(l, addr, buf, len);
 }
 
+/* What is kept of the target's pages belongs to the main thread. */
+static size_t live_read_beside(struct asc_target *t, asc_addr addr, void *buf, size_t len)
+{
+	return read_now(live_of(t), addr, buf, len);
+}
+
 void asc_target_keep_pages(struct asc_target *t, bool on)
 {
 	struct live *l = live_of(t);
@@ -548,6 +554,7 @@ static void live_close(struct asc_target *t)
 static const struct asc_target_ops ops = {
 	.kind = ASC_LIVE,
 	.concurrent_bulk = true,
+	.read_beside = live_read_beside,
 	.read = live_read,
 	.read_bulk = live_read_bulk,
 	.stop = live_stop,

@@ -5,8 +5,17 @@
 
 #include "arenascope/target.h"
 
-/* May two threads read from @p t at once? */
+/* May two threads read from @p t at once, by asc_read_beside()? */
 bool asc_target_concurrent(const struct asc_target *t);
+/* As asc_read_some(), for large reads; may stop short of what that would find. */
+size_t asc_read_beside(struct asc_target *t, asc_addr addr, void *buf, size_t len);
+
+/*
+ * Pages that may be in memory, for whom it is enough to skip holes: a core tells that without being
+ * read. Pages that are read from here on need not be read again by asc_residency_read().
+ * @p ret stays as it is where there is no such knowledge.
+ */
+ASC_MUST struct asc_error *asc_residency_foresee(struct asc_target *t, struct asc_residency **ret);
 
 /*
  * While a live target is stopped, read its pages once for many small reads. To be ended before

@@ -57,15 +57,29 @@ bool asc_target_auxv(const struct asc_target *t, uint64_t type, uint64_t *ret)
 	return false;
 }
 
-size_t asc_read_some(struct asc_target *t, asc_addr addr, void *buf, size_t len)
+/* @p len, or what there is of it before the end of the address space. */
+static size_t within(const struct asc_target *t, asc_addr addr, size_t len)
 {
 	uint64_t room = UINT64_MAX - addr;
 
 	if (t->arch->word_size == 4)
 		room = addr > UINT32_MAX ? 0 : UINT32_MAX - addr + 1;
-	if (len > room)
-		len = (size_t)room;
+	return (size_t)asc_min(len, room);
+}
+
+size_t asc_read_some(struct asc_target *t, asc_addr addr, void *buf, size_t len)
+{
+	len = within(t, addr, len);
 	return len ? t->ops->read(t, addr, buf, len) : 0;
+}
+
+size_t asc_read_beside(struct asc_target *t, asc_addr addr, void *buf, size_t len)
+{
+	len = within(t, addr, len);
+	if (!len)
+		return 0;
+	return t->ops->read_beside ? t->ops->read_beside(t, addr, buf, len)
+				   : t->ops->read(t, addr, buf, len);
 }
 
 struct asc_error *asc_read(struct asc_target *t, asc_addr addr, void *buf, size_t len)
@@ -88,7 +102,7 @@ struct asc_error *asc_read_bulk(struct asc_target *t, struct asc_iov *iov, size_
 
 bool asc_target_concurrent(const struct asc_target *t)
 {
-	return t->ops->concurrent_bulk;
+	return t->ops->concurrent_bulk || t->ops->read_beside;
 }
 
 uint64_t asc_uint_at(const struct asc_target *t, const void *bytes, size_t size)
@@ -198,6 +212,11 @@ struct asc_error *asc_residency_read(struct asc_target *t, struct asc_residency 
 	if (t->ops->residency)
 		return t->ops->residency(t, ret);
 	return asc_residency_init(ASC_RESIDENCY_UNKNOWN, t->page_size, NULL, 0, ret);
+}
+
+struct asc_error *asc_residency_foresee(struct asc_target *t, struct asc_residency **ret)
+{
+	return t->ops->foresee ? t->ops->foresee(t, ret) : NULL;
 }
 
 void asc_target_close(struct asc_target *t)

@@ -18,10 +18,17 @@ struct asc_target_ops {
 	struct asc_error *(*read_bulk)(struct asc_target *t, struct asc_iov *iov, size_t n);
 	/* read_bulk may run in two threads at once: capture does so for large copies. */
 	bool concurrent_bulk;
+	/*
+	 * Optional. As read, in two threads at once, and none beside it; may stop short of what read
+	 * finds. NULL: read can be called by two where concurrent_bulk says so.
+	 */
+	size_t (*read_beside)(struct asc_target *t, asc_addr addr, void *buf, size_t len);
 	struct asc_error *(*stop)(struct asc_target *t, const struct asc_stop_opts *opts);
 	void (*release)(struct asc_target *t, struct asc_pause *ret);
 	bool (*is_stopped)(const struct asc_target *t);
 	bool (*alive)(struct asc_target *t);
+	/* Optional. Pages that may be in memory, cheaply told; to be called before what residency sums up. */
+	struct asc_error *(*foresee)(struct asc_target *t, struct asc_residency **ret);
 	/* Which pages are in memory. NULL: unknown. */
 	struct asc_error *(*residency)(struct asc_target *t, struct asc_residency **ret);
 	/* Release everything the kind owns (not the common part). Accepts half-built. */
