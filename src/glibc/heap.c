@@ -144,13 +144,13 @@ static struct asc_error *model_init(struct asc_model *m)
 
 static void model_deinit(struct asc_model *m)
 {
+	asc_sweep_end(m);
 	for (size_t i = 0; m->work && i < m->nwork; i++) {
 		if (m->work[i].spill.words) {
 			asc_spill_unmap(m->work[i].spill.words, m->work[i].spill.max);
 			m->work[i].members.data = NULL;
 		}
 		asc_vec_free(&m->work[i].members);
-		asc_sweep_drop(&m->work[i], true);
 	}
 	for (size_t i = 0; i < m->findings.len; i++)
 		free(m->findings.data[i].message);
@@ -193,16 +193,16 @@ static struct asc_error *read_arena(struct asc_model *m, size_t i)
 		ASC_TRY(asc_sweep_arena(m, i));
 	ASC_TRY(asc_lists_read(m, i));
 	ASC_TRY(asc_tops_push(m, i));
-	asc_sweep_drop(&m->work[i], false);
+	asc_sweep_drop(m, i, false);
 	ASC_TRY(asc_members_settle(m, i));
 	if (pieces)
 		ASC_TRY(asc_pieces_find(m));
 	if (walk) {
 		ASC_TRY(asc_sweep_arena(m, i));
-		asc_sweep_drop(&m->work[i], false);
+		asc_sweep_drop(m, i, false);
 		ASC_TRY(asc_arena_walk(m, i));
 	}
-	asc_sweep_drop(&m->work[i], true);
+	asc_sweep_drop(m, i, true);
 	ASC_TRY(asc_arena_finish(m, i));
 	return asc_check_arena(m, i);
 }
@@ -243,6 +243,7 @@ static struct asc_error *read_all(struct asc_model *m)
 		if (m->opts->depth == ASC_DEPTH_LISTS)
 			ASC_TRY(asc_model_progress(m, 0));
 	}
+	asc_sweep_end(m);
 	if (m->opts->depth != ASC_DEPTH_THREADS)
 		ASC_TRY(asc_mmapped_read(m));
 	m->h->walked = m->opts->depth == ASC_DEPTH_WALK;

@@ -51,7 +51,7 @@ struct asc_arena_work {
 	bool lists_broken;	/* a list was not followed to its end */
 	struct asc_sweep *sweeps; /* of its regions, or NULL (sweep.h) */
 	size_t nsweeps, last_sweep;
-	bool swept;
+	bool swept;	   /* they can be looked at */
 	uint64_t patience; /* misses of the cache at which to sweep */
 	bool pieces;		/* main arena of unknown extent: regions are zones until walked */
 };
@@ -67,7 +67,8 @@ struct asc_model {
 	size_t nwork;
 	struct asc_cache cache;
 	struct asc_nodes nodes;
-	size_t sweeps; /* how often there was one */
+	size_t sweeps;	       /* how many arenas were swept */
+	struct asc_crew *crew; /* who sweeps, or NULL (sweep_crew.c) */
 	ASC_VEC(struct asc_region_ref) refs;
 	ASC_VEC(struct asc_finding) findings;
 	size_t findings_max;

@@ -2,7 +2,6 @@
 #include "glibc/sweep.h"
 
 #include <byteswap.h>
-#include <pthread.h>
 #include <stdlib.h>
 
 #include "arch/arch.h"
@@ -13,40 +12,9 @@
 enum {
 	BLOCK = 16 * 1024, /* a handful of free chunks, among which one is looked for */
 	SMALL_WINDOW = 8192,
-	GROUP_BYTES = 192 << 20, /* swept at a time by two readers */
-	TWO_READERS = 4 << 20,	 /* below that a second thread costs more than it saves */
-	BYTES_A_MISS = 16384,	 /* read in the time of one system call */
 };
 
 #define unlikely(x) __builtin_expect(!!(x), 0)
-
-struct job {
-	size_t arena;
-	const struct asc_region *region;
-	struct asc_sweep *sweep;
-};
-
-struct crew {
-	struct asc_model *m;
-	bool keep;
-	ASC_VEC(struct job) jobs;
-	size_t next;	/* atomic */
-	uint64_t bytes; /* ditto: swept */
-	int64_t room;	/* ditto: bytes that the tables may still take */
-	bool stop;	/* ditto */
-};
-
-struct reader {
-	struct crew *crew;
-	bool main;
-	uint64_t told;
-	struct asc_error *err;
-	uint8_t *window;
-	/* of the region at hand */
-	const struct job *job;
-	asc_addr win, win_end, from;
-	uint64_t want;
-};
 
 /* ---- 48 bits in three halves ---- */
 
@@ -82,28 +50,21 @@ static uint64_t present(const struct asc_model *m, asc_addr at, uint64_t want)
 }
 
 /* Move the window to the header at @p p. Tells how far it is, and may be told to end. */
-static bool refill(struct reader *r, asc_addr p)
+static bool refill(struct asc_sweeper *r, asc_addr p)
 {
-	struct crew *c = r->crew;
 	asc_addr from = asc_align_down(p, ASC_CACHE_PAGE);
 	uint64_t want, swept;
 
 	/* far behind the last window: chunks are large here, and few headers are wanted */
 	r->want = from > r->win_end + ASC_CACHE_PAGE ? SMALL_WINDOW
 						     : asc_min(r->want * 4, ASC_WALK_WINDOW);
-	want = asc_min(r->want, asc_align_up(r->job->region->end, ASC_CACHE_PAGE) - from);
-	want = present(c->m, from, want);
+	want = asc_min(r->want, asc_align_up(r->region->end, ASC_CACHE_PAGE) - from);
+	want = present(r->m, from, want);
 	r->win = from;
-	r->win_end = from + (want ? asc_read_some(c->m->t, from, r->window, (size_t)want) : 0);
-	swept = __atomic_add_fetch(&c->bytes, p - r->from, __ATOMIC_RELAXED);
+	r->win_end = from + (want ? asc_read_beside(r->m->t, from, r->window, (size_t)want) : 0);
+	swept = p - r->from;
 	r->from = p;
-	if (r->main) {
-		r->err = asc_model_progress(c->m, swept - r->told);
-		r->told = swept;
-		if (r->err)
-			__atomic_store_n(&c->stop, true, __ATOMIC_RELAXED);
-	}
-	return !__atomic_load_n(&c->stop, __ATOMIC_RELAXED);
+	return asc_crew_goes_on(r, swept);
 }
 
 /* Blocks up to that of @p at begin with what comes next. */
@@ -139,12 +100,6 @@ static struct asc_error *keep_node(const struct asc_model *m, struct asc_sweep *
 	return asc_vec_push(&s->nodes, node);
 }
 
-static bool make_room(struct crew *c, uint64_t bytes)
-{
-	return !c->m->memory_max ||
-	       __atomic_sub_fetch(&c->room, (int64_t)bytes, __ATOMIC_RELAXED) >= 0;
-}
-
 static inline __attribute__((__always_inline__)) uint64_t load(const uint8_t *b, unsigned word,
 							       bool be)
 {
@@ -159,20 +114,18 @@ static inline __attribute__((__always_inline__)) uint64_t load(const uint8_t *b,
 	return be ? bswap_32(v4) : v4;
 }
 
-static inline __attribute__((__always_inline__)) struct asc_error *pass(struct reader *r,
+static inline __attribute__((__always_inline__)) struct asc_error *pass(struct asc_sweeper *r,
 									unsigned word, bool be)
 {
-	struct crew *c = r->crew;
-	const struct asc_model *m = c->m;
-	const struct asc_region *region = r->job->region;
-	struct asc_sweep *s = r->job->sweep;
+	const struct asc_model *m = r->m;
+	const struct asc_region *region = r->region;
+	struct asc_sweep *s = r->sweep;
 	const uint64_t align = m->align_mask, minsize = m->l->minsize;
-	const asc_addr end = region->end,
-		       top = region->has_top ? m->h->arenas[r->job->arena].top : end;
+	const asc_addr end = region->end, top = region->has_top ? m->h->arenas[r->arena].top : end;
 	asc_addr p = region->first, prev = 0;
 	uint64_t w[5] = { 0 }, prev_size = 0; /* of the chunk before */
 	bool whole = false;		      /* w was all in the window */
-	bool keep = c->keep;
+	bool keep = m->opts->depth == ASC_DEPTH_WALK;
 	size_t filled = 0;
 
 	while (p < end && p != top) {
@@ -197,7 +150,7 @@ static inline __attribute__((__always_inline__)) struct asc_error *pass(struct r
 		if (keep) {
 			if (unlikely(s->raw.len == s->raw.cap)) {
 				/* the walk reads on from here; list nodes are kept all the same */
-				keep = make_room(c, asc_max(s->raw.cap, 16) * sizeof(uint64_t));
+				keep = asc_crew_room(r, asc_max(s->raw.cap, 16) * sizeof(uint64_t));
 				if (keep)
 					ASC_TRY(asc_vec_push(&s->raw, raw));
 			} else {
@@ -219,11 +172,11 @@ static inline __attribute__((__always_inline__)) struct asc_error *pass(struct r
 	return NULL;
 }
 
-static struct asc_error *sweep_region(struct reader *r)
+struct asc_error *asc_sweep_region(struct asc_sweeper *r)
 {
-	const struct asc_model *m = r->crew->m;
-	const struct asc_region *region = r->job->region;
-	struct asc_sweep *s = r->job->sweep;
+	const struct asc_model *m = r->m;
+	const struct asc_region *region = r->region;
+	struct asc_sweep *s = r->sweep;
 	bool be = asc_target_arch(m->t)->big_endian;
 
 	s->first = s->stop = r->win = r->win_end = r->from = region->first;
@@ -237,142 +190,6 @@ static struct asc_error *sweep_region(struct reader *r)
 	if (m->l->word == 8)
 		return be ? pass(r, 8, true) : pass(r, 8, false);
 	return be ? pass(r, 4, true) : pass(r, 4, false);
-}
-
-static void *work(void *arg)
-{
-	struct reader *r = arg;
-	struct crew *c = r->crew;
-
-	while (!r->err && !__atomic_load_n(&c->stop, __ATOMIC_RELAXED)) {
-		size_t i = __atomic_fetch_add(&c->next, 1, __ATOMIC_RELAXED);
-		struct asc_error *err;
-
-		if (i >= c->jobs.len)
-			break;
-		r->job = &c->jobs.data[i];
-		err = sweep_region(r);
-		if (!r->err)
-			r->err = err;
-		else
-			asc_error_free(err);
-	}
-	if (r->err)
-		__atomic_store_n(&c->stop, true, __ATOMIC_RELAXED);
-	return NULL;
-}
-
-static struct asc_error *run(struct crew *c, bool two)
-{
-	ASC_AUTO(asc_freep) uint8_t *second = NULL;
-	struct reader a = { .crew = c, .main = true, .window = c->m->window }, b = { .crew = c };
-	pthread_t thread;
-
-	if (two)
-		b.window = second = malloc(ASC_WALK_WINDOW + ASC_CACHE_PAGE);
-	two = second && !pthread_create(&thread, NULL, work, &b);
-	work(&a);
-	if (two)
-		pthread_join(thread, NULL);
-	if (!a.err)
-		return b.err;
-	asc_error_free(b.err);
-	return a.err;
-}
-
-/* ---- what to sweep ---- */
-
-static struct asc_error *add_jobs(struct crew *c, size_t arena, uint64_t *bytes)
-{
-	struct asc_model *m = c->m;
-	const struct asc_arena *a = &m->h->arenas[arena];
-	struct asc_arena_work *w = &m->work[arena];
-
-	w->swept = true;
-	w->sweeps = calloc(a->nregions + 1, sizeof(*w->sweeps));
-	if (!w->sweeps)
-		return asc_err(ASC_ENOMEM, "%zu regions", a->nregions);
-	w->nsweeps = a->nregions;
-	for (size_t i = 0; i < a->nregions; i++) {
-		struct job j = { arena, &a->regions[i], &w->sweeps[i] };
-
-		ASC_TRY(asc_vec_push(&c->jobs, j));
-		*bytes += a->regions[i].end - a->regions[i].first;
-	}
-	return NULL;
-}
-
-/* Count what the sweeps keep. */
-static struct asc_error *account(struct asc_model *m, const struct crew *c)
-{
-	uint64_t bytes = 0;
-
-	for (size_t i = 0; i < c->jobs.len; i++) {
-		const struct asc_sweep *s = c->jobs.data[i].sweep;
-
-		bytes += s->raw.cap * sizeof(uint64_t);
-	}
-	m->memory += bytes; /* each has asked for room before */
-	return NULL;
-}
-
-struct asc_error *asc_sweep_arena(struct asc_model *m, size_t arena)
-{
-	struct crew c = { .m = m, .keep = m->opts->depth == ASC_DEPTH_WALK };
-	bool two = asc_target_concurrent(m->t);
-	struct asc_error *err = NULL;
-	uint64_t bytes = 0;
-
-	if (m->work[arena].swept)
-		return NULL;
-	c.room = (int64_t)asc_min(m->memory_max - asc_min(m->memory, m->memory_max), INT64_MAX);
-	for (size_t i = arena; i < m->h->narenas && !err; i++) {
-		if (i > arena && (!two || m->opts->focus || bytes >= GROUP_BYTES))
-			break;
-		if (!m->work[i].swept && !m->work[i].pieces)
-			err = add_jobs(&c, i, &bytes);
-	}
-	if (!err)
-		err = run(&c, two && bytes >= TWO_READERS && c.jobs.len > 1);
-	if (!err)
-		err = account(m, &c);
-	asc_vec_free(&c.jobs);
-	m->sweeps++;
-	return err;
-}
-
-uint64_t asc_arena_walk_bytes(const struct asc_model *m, size_t arena)
-{
-	const struct asc_arena *a = &m->h->arenas[arena];
-	uint64_t bytes = 0;
-
-	for (size_t i = 0; i < a->nregions; i++) {
-		const struct asc_region *r = &a->regions[i];
-		asc_addr end = r->has_top ? a->top : r->end;
-
-		if (m->res && m->res->source != ASC_RESIDENCY_UNKNOWN)
-			bytes += asc_resident_bytes(m->res, r->start, end);
-		else
-			bytes += end > r->start ? end - r->start : 0;
-	}
-	return bytes;
-}
-
-void asc_sweep_expect(struct asc_model *m, size_t arena)
-{
-	uint64_t misses = asc_arena_walk_bytes(m, arena) / BYTES_A_MISS;
-
-	/* once it has paid, it will again */
-	m->work[arena].patience = m->cache.misses + 32 + misses / (m->sweeps ? 16 : 4);
-}
-
-struct asc_error *asc_sweep_if_slow(struct asc_model *m, size_t arena)
-{
-	const struct asc_arena_work *w = &m->work[arena];
-
-	if (w->swept || w->pieces || m->large_only || m->opts->rehearsal || m->cache.misses < w->patience)
-		return NULL;
-	return asc_sweep_arena(m, arena);
 }
 
 /* ---- what was seen ---- */
@@ -428,7 +245,7 @@ static size_t find(const struct asc_sweep *s, uint64_t off)
 
 bool asc_sweep_node(const struct asc_model *m, size_t arena, asc_addr p, uint64_t *word, size_t n)
 {
-	const struct asc_sweep *s = m->work[arena].nsweeps ? sweep_of(m, arena, p) : NULL;
+	const struct asc_sweep *s = m->work[arena].swept ? sweep_of(m, arena, p) : NULL;
 	const struct asc_sweep_node *node;
 	const struct asc_sweep_link *link;
 	const struct asc_sweep_block *block;
@@ -454,23 +271,4 @@ bool asc_sweep_node(const struct asc_model *m, size_t arena, asc_addr p, uint64_
 	word[4] = get48(link->fd);
 	word[5] = get48(link->bk);
 	return true;
-}
-
-void asc_sweep_drop(struct asc_arena_work *w, bool all)
-{
-	for (size_t i = 0; i < w->nsweeps; i++) {
-		struct asc_sweep *s = &w->sweeps[i];
-
-		asc_vec_free(&s->nodes);
-		asc_vec_free(&s->links);
-		free(s->blocks);
-		s->blocks = NULL;
-		if (all)
-			asc_vec_free(&s->raw);
-	}
-	if (!all)
-		return;
-	free(w->sweeps);
-	w->sweeps = NULL;
-	w->nsweeps = w->last_sweep = 0;
 }

@@ -38,7 +38,7 @@ struct asc_sweep {
 	size_t nblocks;
 };
 
-/* Sweep an arena, and with two readers a few of those behind it. */
+/* Sweep an arena. Where two threads can read, the second one is ahead with those behind it. */
 ASC_MUST struct asc_error *asc_sweep_arena(struct asc_model *m, size_t arena);
 /* Called before a list's node is read: sweeps once following the lists turns out to be slower. */
 ASC_MUST struct asc_error *asc_sweep_if_slow(struct asc_model *m, size_t arena);
@@ -49,7 +49,31 @@ void asc_sweep_expect(struct asc_model *m, size_t arena);
  * bk_nextsize (word[1] to word[5]; word[0] is not kept). @return false: it did not
  */
 bool asc_sweep_node(const struct asc_model *m, size_t arena, asc_addr p, uint64_t *word, size_t n);
-/* What the lists needed can go; @p all: also what the walk needs. */
-void asc_sweep_drop(struct asc_arena_work *w, bool all);
+/* Forget what the lists wanted; @p all: also what the walk did, and never sweep that arena again. */
+void asc_sweep_drop(struct asc_model *m, size_t arena, bool all);
+/* Ends the second thread; before the model goes. */
+void asc_sweep_end(struct asc_model *m);
+
+/* ---- sweep.c and sweep_crew.c ---- */
+
+/* One thread at one region. */
+struct asc_sweeper {
+	struct asc_crew *crew;
+	struct asc_model *m; /* the second thread looks only at what does not change any more */
+	bool main;
+	struct asc_error *err; /* of the caller's progress */
+	uint8_t *window;
+
+	size_t arena;
+	const struct asc_region *region;
+	struct asc_sweep *sweep;
+	asc_addr win, win_end, from;
+	uint64_t want;
+};
+ASC_MUST struct asc_error *asc_sweep_region(struct asc_sweeper *r);
+/* @p bytes more were swept. @return false: it is to end here */
+bool asc_crew_goes_on(struct asc_sweeper *r, uint64_t bytes);
+/* May a table grow by @p bytes? */
+bool asc_crew_room(struct asc_sweeper *r, uint64_t bytes);
 
 #endif
