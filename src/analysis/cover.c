@@ -64,8 +64,8 @@ void asc_seg_init(struct asc_seg_iter *it, const struct asc_region *region)
 				     .end = asc_region_limit(region) };
 }
 
-/* The next free chunk at or behind @p pos that lies in the region, cut to fit. */
-static bool next_extent(const struct asc_region *r, size_t *i, asc_addr pos, struct asc_chunk *ret)
+/* As next_extent(), for any chunks whatever. */
+static bool cut_extent(const struct asc_region *r, size_t *i, asc_addr pos, struct asc_chunk *ret)
 {
 	for (; *i < r->nextents; (*i)++) {
 		struct asc_chunk c = asc_extent_chunk(&r->extents[*i]);
@@ -82,6 +82,22 @@ static bool next_extent(const struct asc_region *r, size_t *i, asc_addr pos, str
 		return true;
 	}
 	return false;
+}
+
+/* The next free chunk at or behind @p pos that lies in the region, cut to fit. */
+static inline bool next_extent(const struct asc_region *r, size_t *i, asc_addr pos,
+			       struct asc_chunk *ret)
+{
+	const struct asc_extent *e = r->extents + *i;
+	uint64_t size;
+
+	if (*i >= r->nextents || e->addr < pos || e->addr < r->first || e->addr >= r->end)
+		return cut_extent(r, i, pos, ret);
+	size = asc_extent_size(e);
+	if (!size || size > r->end - e->addr)
+		return cut_extent(r, i, pos, ret);
+	*ret = asc_extent_chunk(e);
+	return true;
 }
 
 /* As asc_seg_next(), for any chunks whatever. */
@@ -124,54 +140,36 @@ struct run {
 
 /* What mtrim looks at: @p consolidate: fastbin chunks too, and neighbours become one. */
 struct run_iter {
-	struct asc_seg_iter it;
+	const struct asc_region *region;
 	bool consolidate;
-	struct asc_seg ahead;
-	bool have_ahead;
+	size_t i;
+	asc_addr pos;
 };
 
 static bool next_run(struct run_iter *ri, struct run *ret)
 {
-	struct asc_seg s;
 	struct run run = { 0 };
+	struct asc_chunk c;
 
-	for (;;) {
-		bool have = ri->have_ahead;
+	while (next_extent(ri->region, &ri->i, ri->pos, &c)) {
+		const enum asc_seg_class class = asc_seg_class(c.state);
+		bool fits = class == ASC_SEG_FREE || class == ASC_SEG_TOP ||
+			    (class == ASC_SEG_FAST && ri->consolidate);
 
-		if (have)
-			s = ri->ahead;
-		else
-			have = asc_seg_next(&ri->it, &s);
-		ri->have_ahead = false;
-		if (!have)
+		if (run.hi && (!fits || !ri->consolidate || c.addr > run.hi))
 			break;
-		if (s.class != ASC_SEG_FREE && s.class != ASC_SEG_TOP &&
-		    (s.class != ASC_SEG_FAST || !ri->consolidate)) {
-			if (run.hi)
-				break;
+		ri->i++;
+		ri->pos = c.addr + c.size;
+		if (!fits)
 			continue;
-		}
-		if (run.hi && !ri->consolidate) {
-			ri->ahead = s;
-			ri->have_ahead = true;
-			break;
-		}
 		if (!run.hi)
-			run.lo = s.lo;
-		run.hi = s.hi;
-		run.top |= s.class == ASC_SEG_TOP;
+			run.lo = c.addr;
+		run.hi = ri->pos;
+		run.top |= class == ASC_SEG_TOP;
 		run.chunks++;
 	}
 	*ret = run;
 	return run.hi != 0;
-}
-
-static struct run_iter runs_of(const struct asc_region *r, bool consolidate)
-{
-	struct run_iter ri = { .consolidate = consolidate };
-
-	asc_seg_init(&ri.it, r);
-	return ri;
 }
 
 /* The whole pages of a run behind its header and list links. */
@@ -290,7 +288,7 @@ struct asc_error *asc_trim_ranges(const struct asc_heap *heap, const struct asc_
 				  const struct asc_region *r, uint64_t pad, asc_rel_vec *ret,
 				  uint64_t *walked, struct asc_systrim *st)
 {
-	struct run_iter ri = runs_of(r, heap->libc.trim_consolidates);
+	struct run_iter ri = { r, heap->libc.trim_consolidates, 0, r->start };
 	struct asc_rel_range range;
 	struct run run;
 
@@ -339,33 +337,13 @@ struct asc_error *asc_reclaim_ranges(const struct asc_heap *heap, const struct a
 	return NULL;
 }
 
-void asc_region_bounds(const struct asc_heap *heap, const struct asc_residency *res,
-		       const struct asc_region *r, struct asc_bounds *ret)
+/* The row, if there is one, ends here. */
+void asc_bound_row(struct asc_bounding *b)
 {
-	struct asc_cursor c = asc_cursor_at(res, r->start), whole = c;
-	struct run run = { 0 };
+	const struct run run = { .lo = b->lo, .hi = b->hi };
 	struct asc_rel_range range;
-	struct asc_seg_iter it;
-	struct asc_seg seg;
-	bool more;
 
-	asc_seg_init(&it, r);
-	do {
-		more = asc_seg_next(&it, &seg);
-		if (!more || seg.class == ASC_SEG_USE || seg.class == ASC_SEG_META) {
-			if (run.hi && whole_pages(heap, &run, &range))
-				ret->ideal += asc_cursor_count(&whole, range.lo, range.hi).present;
-			run.hi = 0;
-		} else {
-			run.lo = run.hi ? run.lo : seg.lo;
-			run.hi = seg.hi;
-		}
-		if (more) {
-			uint64_t n = asc_cursor_count(&c, seg.lo, seg.hi).present;
-
-			ret->resident += n;
-			ret->live += seg.class == ASC_SEG_USE ? n : 0;
-			ret->meta += seg.class == ASC_SEG_META ? n : 0;
-		}
-	} while (more);
+	if (run.hi && run.hi - run.lo >= b->heap->page_size && whole_pages(b->heap, &run, &range))
+		b->sum->ideal += asc_cursor_count(&b->whole, range.lo, range.hi).present;
+	b->hi = 0;
 }

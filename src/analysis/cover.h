@@ -23,14 +23,20 @@ struct asc_amount {
 struct asc_cursor asc_cursor_at(const struct asc_residency *res, asc_addr addr);
 struct asc_amount asc_cursor_merge(struct asc_cursor *c, asc_addr lo, asc_addr hi);
 
-/* Bytes of [lo, hi). @p lo must not be below that of an earlier call. */
-static inline struct asc_amount asc_cursor_count(struct asc_cursor *c, asc_addr lo, asc_addr hi)
+/* Is all of [lo, hi) in the run of pages at hand, and that in Rss? Nearly always it is. */
+static inline bool asc_cursor_whole(const struct asc_cursor *c, asc_addr lo, asc_addr hi)
 {
 	const struct asc_page_run *run = c->res && c->i < c->res->n ? &c->res->v[c->i] : NULL;
 
-	/* nearly all of it is within one long run of plain pages */
-	if (run && run->start <= lo && hi <= run->end && lo < hi &&
-	    !(run->flags & (ASC_PAGE_SWAPPED | ASC_PAGE_ZERO | ASC_PAGE_HUGETLB | ASC_PAGE_DEVICE)))
+	return run && run->start <= lo && hi <= run->end && lo < hi &&
+	       !(run->flags &
+		 (ASC_PAGE_SWAPPED | ASC_PAGE_ZERO | ASC_PAGE_HUGETLB | ASC_PAGE_DEVICE));
+}
+
+/* Bytes of [lo, hi). @p lo must not be below that of an earlier call. */
+static inline struct asc_amount asc_cursor_count(struct asc_cursor *c, asc_addr lo, asc_addr hi)
+{
+	if (asc_cursor_whole(c, lo, hi))
 		return (struct asc_amount){ .present = hi - lo };
 	return asc_cursor_merge(c, lo, hi);
 }
@@ -43,6 +49,7 @@ enum asc_seg_class {
 	ASC_SEG_FREE, /* binned */
 	ASC_SEG_TOP,
 };
+enum { ASC_SEG_NCLASSES = ASC_SEG_TOP + 1 };
 
 struct asc_seg {
 	asc_addr lo, hi;
@@ -140,14 +147,32 @@ ASC_MUST struct asc_error *asc_reclaim_ranges(const struct asc_heap *heap,
 					      const struct asc_region *r, asc_rel_vec *ret,
 					      uint64_t *walked);
 
-/* Resident bytes of a region. */
+/* Resident bytes of regions. */
 struct asc_bounds {
 	uint64_t resident, live, meta;
 	uint64_t ideal; /* on whole pages without a live byte, which an ideal allocator releases */
 };
-/* Add those of one region. */
-void asc_region_bounds(const struct asc_heap *heap, const struct asc_residency *res,
-		       const struct asc_region *r, struct asc_bounds *ret);
+/* Adds those of one region, of which every segment is told in order. */
+struct asc_bounding {
+	const struct asc_heap *heap;
+	struct asc_bounds *sum;
+	struct asc_cursor whole;
+	asc_addr lo, hi; /* of the row of segments without a live byte; hi == 0: none */
+};
+void asc_bound_row(struct asc_bounding *b);
+
+static inline void asc_bound(struct asc_bounding *b, const struct asc_seg *seg, uint64_t present)
+{
+	b->sum->resident += present;
+	if (seg->class == ASC_SEG_USE || seg->class == ASC_SEG_META) {
+		*(seg->class == ASC_SEG_USE ? &b->sum->live : &b->sum->meta) += present;
+		if (b->hi)
+			asc_bound_row(b);
+	} else {
+		b->lo = b->hi ? b->lo : seg->lo;
+		b->hi = seg->hi;
+	}
+}
 
 /*
  * How far madvise gets in [lo, hi): it releases mapping by mapping and gives up at the first one

@@ -50,6 +50,7 @@ struct sweep {
 	struct asc_cursor res;
 	const struct asc_rel_range *trim, *reclaim;
 	size_t ntrim, nreclaim, ti, ri;
+	asc_addr plain_to;    /* no range begins below it that was not passed */
 	asc_addr counted_end; /* behind it, absent pages are not the region's */
 	struct asc_pages *pages;
 };
@@ -83,6 +84,12 @@ static uint64_t *field_of(struct asc_pages *p, enum asc_seg_class class)
 	return &p->in_use;
 }
 
+static asc_addr next_lo(const struct asc_rel_range *v, size_t n, size_t i)
+{
+	return i < n ? v[i].lo : UINT64_MAX;
+}
+
+/* [lo, hi), of which a part may be released. */
 static void account(struct sweep *s, asc_addr lo, asc_addr hi, enum asc_seg_class class)
 {
 	while (lo < hi) {
@@ -100,6 +107,30 @@ static void account(struct sweep *s, asc_addr lo, asc_addr hi, enum asc_seg_clas
 			s->pages->nonresident += end - lo - n.present - n.swapped;
 		lo = end;
 	}
+	s->plain_to =
+		asc_min(next_lo(s->trim, s->ntrim, s->ti), next_lo(s->reclaim, s->nreclaim, s->ri));
+}
+
+/* Most segments are in no range, and in memory: they are only added up, by class. */
+static void account_all(struct sweep *s, const struct asc_region *r, const struct claim *claim)
+{
+	uint64_t plain[ASC_SEG_NCLASSES] = { 0 };
+	struct asc_seg_iter it;
+	struct asc_seg seg;
+
+	asc_seg_init(&it, r);
+	while (asc_seg_next(&it, &seg)) {
+		asc_addr lo = asc_max(seg.lo, claim->start), hi = asc_min(seg.hi, claim->end);
+
+		if (hi <= s->plain_to && asc_cursor_whole(&s->res, lo, hi))
+			plain[seg.class] += hi - lo;
+		else
+			account(s, lo, hi, seg.class);
+	}
+	for (unsigned i = 0; i < ASC_SEG_NCLASSES; i++) {
+		*field_of(s->pages, (enum asc_seg_class)i) += plain[i];
+		s->pages->resident += plain[i];
+	}
 }
 
 /* The bytes of @p claim, which is what is left of a region when nothing is counted twice. */
@@ -114,8 +145,6 @@ static struct asc_error *region_pages(const struct asc_heap *heap, const struct 
 	struct asc_error *err;
 	asc_rel_vec trim = { 0 }, reclaim = { 0 };
 	uint64_t walked = 0;
-	struct asc_seg_iter it;
-	struct asc_seg seg;
 
 	err = asc_trim_ranges(heap, a, r, 0, &trim, &walked, NULL);
 	if (!err)
@@ -133,10 +162,7 @@ static struct asc_error *region_pages(const struct asc_heap *heap, const struct 
 
 		ret->known = true;
 		ret->cached_known = heap->tcaches_known;
-		asc_seg_init(&it, r);
-		while (asc_seg_next(&it, &seg))
-			account(&s, asc_max(seg.lo, claim->start), asc_min(seg.hi, claim->end),
-				seg.class);
+		account_all(&s, r, claim);
 	}
 	asc_vec_free(&trim);
 	asc_vec_free(&reclaim);

@@ -43,6 +43,13 @@ static void fill(struct asc_utilisation *u, struct page *p, uint64_t page_size, 
 	const bool live = class == ASC_SEG_USE;
 	const bool is_free = class == ASC_SEG_FREE || class == ASC_SEG_TOP;
 
+	/* several chunks stand on one page */
+	if (lo >= p->at && hi - p->at <= page_size && hi - lo < page_size && p->at) {
+		p->resident += hi - lo;
+		p->live += live ? hi - lo : 0;
+		p->free += is_free ? hi - lo : 0;
+		return;
+	}
 	while (lo < hi) {
 		asc_addr at = asc_align_down(lo, page_size), end = asc_min(hi, at + page_size);
 

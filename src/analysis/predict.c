@@ -69,6 +69,7 @@ struct settling {
 	asc_addr judged;   /* range i was judged: */
 	asc_addr works_to; /* released up to here */
 	enum asc_stay why; /* and from there on not, because */
+	asc_addr plain_to; /* below it no range begins that was not passed, nor the top's whole pages */
 };
 
 static void judge(struct settling *g)
@@ -86,11 +87,12 @@ static void judge(struct settling *g)
 	}
 }
 
-/* [lo, hi) of one free or cached segment. */
-static void settle(struct settling *g, const struct asc_seg *seg)
+/* [lo, hi) of one free or cached segment. @return bytes in memory */
+static uint64_t settle(struct settling *g, const struct asc_seg *seg)
 {
 	const asc_rel_vec *v = g->s->ranges;
 	asc_addr pos = seg->lo;
+	uint64_t present = 0;
 
 	while (pos < seg->hi) {
 		asc_addr end = seg->hi;
@@ -114,6 +116,7 @@ static void settle(struct settling *g, const struct asc_seg *seg)
 		}
 		struct asc_amount n = asc_cursor_count(&g->res, pos, end);
 
+		present += n.present;
 		if (released) {
 			g->pa->bytes += n.present;
 			g->pa->swapped += n.swapped;
@@ -122,21 +125,58 @@ static void settle(struct settling *g, const struct asc_seg *seg)
 		}
 		pos = end;
 	}
+	g->plain_to = asc_min(g->i < v->len ? v->data[g->i].lo : UINT64_MAX, g->s->top_whole);
+	return present;
 }
 
-void asc_settle_region(const struct asc_settle *s, struct asc_prediction *p,
-		       struct asc_trim_arena *pa)
+/* All segments of a region; most of them are in no range, and in memory. */
+static void settle_all(struct settling *g, struct asc_bounding *b)
 {
-	struct settling g = { .s = s, .p = p, .pa = pa, .judged = UINT64_MAX };
 	struct asc_seg_iter it;
 	struct asc_seg seg;
 
-	g.res = asc_cursor_at(s->in->res, s->region->start);
-	asc_seg_init(&it, s->region);
-	while (asc_seg_next(&it, &seg))
-		if (seg.class != ASC_SEG_META && seg.class != ASC_SEG_USE)
-			settle(&g, &seg);
+	asc_seg_init(&it, g->s->region);
+	while (asc_seg_next(&it, &seg)) {
+		const bool live = seg.class == ASC_SEG_META || seg.class == ASC_SEG_USE;
+		uint64_t present;
+
+		if ((live || seg.hi <= g->plain_to) && asc_cursor_whole(&g->res, seg.lo, seg.hi)) {
+			present = seg.hi - seg.lo;
+			if (!live)
+				g->p->stays[why_stays(g->s, &seg, seg.lo)] += present;
+		} else if (live) {
+			present = asc_cursor_count(&g->res, seg.lo, seg.hi).present;
+		} else {
+			present = settle(g, &seg);
+		}
+		asc_bound(b, &seg, present);
+	}
+	asc_bound_row(b);
+}
+
+void asc_settle_region(const struct asc_settle *s, struct asc_prediction *p,
+		       struct asc_trim_arena *pa, struct asc_bounds *sum)
+{
+	struct settling g = { .s = s, .p = p, .pa = pa, .judged = UINT64_MAX };
+	struct asc_bounding b = { .heap = s->in->heap, .sum = sum };
+
+	g.res = b.whole = asc_cursor_at(s->in->res, s->region->start);
+	settle_all(&g, &b);
 	pa->ranges += s->ranges->len;
+}
+
+void asc_region_bounds(const struct asc_trim_in *in, const struct asc_region *r,
+		       struct asc_bounds *sum)
+{
+	struct asc_cursor res = asc_cursor_at(in->res, r->start);
+	struct asc_bounding b = { .heap = in->heap, .sum = sum, .whole = res };
+	struct asc_seg_iter it;
+	struct asc_seg seg;
+
+	asc_seg_init(&it, r);
+	while (asc_seg_next(&it, &seg))
+		asc_bound(&b, &seg, asc_cursor_count(&res, seg.lo, seg.hi).present);
+	asc_bound_row(&b);
 }
 
 struct asc_error *asc_prediction_new(const struct asc_trim_in *in, struct asc_prediction **ret)
@@ -156,20 +196,6 @@ struct asc_error *asc_prediction_new(const struct asc_trim_in *in, struct asc_pr
 	return NULL;
 }
 
-static void bounds(const struct asc_trim_in *in, struct asc_prediction *p)
-{
-	struct asc_bounds sum = { 0 };
-
-	for (size_t i = 0; i < in->heap->narenas; i++) {
-		const struct asc_arena *a = &in->heap->arenas[i];
-
-		for (size_t k = 0; k < a->nregions; k++)
-			asc_region_bounds(in->heap, in->res, &a->regions[k], &sum);
-	}
-	p->bound_b1 = sum.resident - sum.ideal;
-	p->bound_b2 = asc_align_up(sum.live, in->heap->page_size) + sum.meta;
-}
-
 /*
  * Time under one arena's lock: a madvise call costs about 1.5 us, 10 us when other threads of the
  * process run on other CPUs (their TLBs are flushed); a released page about 0.15 us; a list node
@@ -184,7 +210,8 @@ static double stall(const struct asc_heap *heap, const struct asc_trim_arena *a)
 	       1000;
 }
 
-void asc_prediction_finish(const struct asc_trim_in *in, double slice_ms, struct asc_prediction *p)
+void asc_prediction_finish(const struct asc_trim_in *in, double slice_ms,
+			   const struct asc_bounds *sum, struct asc_prediction *p)
 {
 	for (size_t i = 0; i < p->narenas; i++) {
 		double ms = stall(in->heap, &p->arenas[i]);
@@ -197,7 +224,8 @@ void asc_prediction_finish(const struct asc_trim_in *in, double slice_ms, struct
 	}
 	if (slice_ms > 0 && p->stall_ms > slice_ms)
 		p->stall_ms = slice_ms;
-	bounds(in, p);
+	p->bound_b1 = sum->resident - sum->ideal;
+	p->bound_b2 = asc_align_up(sum->live, in->heap->page_size) + sum->meta;
 }
 
 void asc_prediction_free(struct asc_prediction *p)

@@ -12,7 +12,7 @@
 
 static struct asc_error *region(const struct asc_trim_in *in, const struct asc_arena *a,
 				const struct asc_region *r, struct asc_prediction *p,
-				struct asc_trim_arena *pa)
+				struct asc_trim_arena *pa, struct asc_bounds *sum)
 {
 	struct asc_error *err;
 	asc_rel_vec ranges = { 0 };
@@ -28,7 +28,7 @@ static struct asc_error *region(const struct asc_trim_in *in, const struct asc_a
 	if (!err) {
 		if (ranges.len)
 			p->return_value = 1;
-		asc_settle_region(&s, p, pa);
+		asc_settle_region(&s, p, pa, sum);
 	}
 	asc_vec_free(&ranges);
 	return err;
@@ -38,6 +38,7 @@ struct asc_error *asc_predict_reclaim(const struct asc_trim_in *in, struct asc_p
 {
 	enum { SLICE_MS = 5 };
 	struct asc_error *err;
+	struct asc_bounds sum = { 0 };
 	struct asc_prediction *p;
 
 	err = asc_prediction_new(in, &p);
@@ -47,18 +48,21 @@ struct asc_error *asc_predict_reclaim(const struct asc_trim_in *in, struct asc_p
 		const struct asc_arena *a = &in->heap->arenas[i];
 		struct asc_trim_arena *pa;
 
-		if (in->arena >= 0 && (unsigned)in->arena != a->index)
+		if (in->arena >= 0 && (unsigned)in->arena != a->index) {
+			for (size_t k = 0; k < a->nregions; k++)
+				asc_region_bounds(in, &a->regions[k], &sum);
 			continue;
+		}
 		pa = &p->arenas[p->narenas++];
 		pa->index = a->index;
 		for (size_t k = 0; k < a->nregions && !err; k++)
-			err = region(in, a, &a->regions[k], p, pa);
+			err = region(in, a, &a->regions[k], p, pa, &sum);
 	}
 	if (err) {
 		asc_prediction_free(p);
 		return err;
 	}
-	asc_prediction_finish(in, SLICE_MS, p);
+	asc_prediction_finish(in, SLICE_MS, &sum, p);
 	*ret = p;
 	return NULL;
 }

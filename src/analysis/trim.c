@@ -44,7 +44,7 @@ static asc_addr top_whole(const struct asc_heap *heap, const struct asc_region *
 
 static struct asc_error *region(const struct asc_trim_in *in, const struct asc_arena *a,
 				const struct asc_region *r, uint64_t pad, struct asc_prediction *p,
-				struct asc_trim_arena *pa)
+				struct asc_trim_arena *pa, struct asc_bounds *sum)
 {
 	struct asc_error *err;
 	asc_rel_vec ranges = { 0 };
@@ -70,7 +70,7 @@ static struct asc_error *region(const struct asc_trim_in *in, const struct asc_a
 		s.top_stays = ASC_STAY_CORRUPT;
 	if (ranges.len || st.brk_delta)
 		p->return_value = 1;
-	asc_settle_region(&s, p, pa);
+	asc_settle_region(&s, p, pa, sum);
 out:
 	asc_vec_free(&ranges);
 	return err;
@@ -80,6 +80,7 @@ struct asc_error *asc_predict_trim(const struct asc_trim_in *in, uint64_t pad,
 				   struct asc_prediction **ret)
 {
 	struct asc_error *err;
+	struct asc_bounds sum = { 0 };
 	struct asc_prediction *p;
 
 	err = asc_prediction_new(in, &p);
@@ -92,13 +93,13 @@ struct asc_error *asc_predict_trim(const struct asc_trim_in *in, uint64_t pad,
 
 		pa->index = a->index;
 		for (size_t k = 0; k < a->nregions && !err; k++)
-			err = region(in, a, &a->regions[k], pad, p, pa);
+			err = region(in, a, &a->regions[k], pad, p, pa, &sum);
 	}
 	if (err) {
 		asc_prediction_free(p);
 		return err;
 	}
-	asc_prediction_finish(in, 0, p);
+	asc_prediction_finish(in, 0, &sum, p);
 	*ret = p;
 	return NULL;
 }

@@ -2,6 +2,7 @@
 #include "commands/ledger_out.h"
 
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -283,22 +284,69 @@ static void prediction_freep(struct asc_prediction **p)
 	asc_prediction_free(*p);
 }
 
+/* What a second thread works out: all of it only looks at what the session holds. */
+struct beside {
+	const struct asc_session *s;
+	struct asc_prediction *reclaim;
+	struct asc_utilisation pages;
+	struct asc_error *err;
+};
+
+static void *work_beside(void *arg)
+{
+	struct beside *b = arg;
+
+	b->err = asc_prediction_make(b->s, ASC_PREDICT_RECLAIM, 0, -1, &b->reclaim);
+	if (!b->err)
+		b->err = asc_utilisation(asc_session_heap(b->s), b->s->residency, -1, &b->pages);
+	return NULL;
+}
+
+/* Few chunks are not worth a thread. */
+static bool many_chunks(const struct asc_heap *h)
+{
+	enum { MANY = 20000 };
+	size_t n = 0;
+
+	for (size_t i = 0; i < h->narenas; i++)
+		n += h->arenas[i].nextents;
+	return n >= MANY;
+}
+
+static struct asc_error *predict(struct beside *b, struct asc_prediction **ret_trim)
+{
+	pthread_t thread;
+	bool two = many_chunks(asc_session_heap(b->s)) &&
+		   !pthread_create(&thread, NULL, work_beside, b);
+	struct asc_error *err = asc_prediction_make(b->s, ASC_PREDICT_TRIM, 0, -1, ret_trim);
+
+	if (two)
+		pthread_join(thread, NULL);
+	else
+		work_beside(b);
+	if (!err)
+		return b->err;
+	asc_error_free(b->err);
+	return err;
+}
+
 struct asc_error *asc_advice_get(const struct asc_session *s, struct asc_advice **ret)
 {
 	ASC_AUTO(prediction_freep) struct asc_prediction *trim = NULL;
 	ASC_AUTO(prediction_freep) struct asc_prediction *reclaim = NULL;
 	ASC_AUTO(asc_environ_deinit) struct asc_environ env = { 0 };
 	struct asc_advise_in in = { 0 };
-	struct asc_utilisation pages;
+	struct beside b = { .s = s };
+	struct asc_error *err;
 
 	in.heap = asc_session_heap(s);
 	in.ledger = s->ledger;
 	in.allocator = s->allocator;
 	if (in.heap) {
-		ASC_TRY(asc_prediction_make(s, ASC_PREDICT_TRIM, 0, -1, &trim));
-		ASC_TRY(asc_prediction_make(s, ASC_PREDICT_RECLAIM, 0, -1, &reclaim));
-		ASC_TRY(asc_utilisation(in.heap, s->residency, -1, &pages));
-		in.pages = &pages;
+		err = predict(&b, &trim);
+		reclaim = b.reclaim;
+		ASC_TRY(err);
+		in.pages = &b.pages;
 		in.trim = trim;
 		in.reclaim = reclaim;
 	}
