@@ -45,30 +45,24 @@ static struct asc_error *push(code_vec *v, const struct asc_sym *s)
 	return s->size ? asc_vec_push(v, c) : NULL;
 }
 
+/* Two passes over the symbols, for this is done with the target stopped. */
 static struct asc_error *find_code(struct asc_modules *m, struct asc_module *mod, code_vec *v,
 				   bool *ret_inner)
 {
-	enum { MAX = 16 };
-	ASC_AUTO(asc_freep) struct asc_sym *s = calloc(MAX, sizeof(*s));
+	enum { NNAMES = ASC_ARRAY_SIZE(names), PARTS_MAX = 16 * ASC_ARRAY_SIZE(prefixes) };
+	ASC_AUTO(asc_freep) struct asc_sym *s = calloc(asc_max(NNAMES, PARTS_MAX), sizeof(*s));
+	size_t n;
 
 	if (!s)
 		return asc_err(ASC_ENOMEM, "symbols");
-	for (size_t i = 0; i < ASC_ARRAY_SIZE(names); i++) {
-		struct asc_error *err = asc_symbol_find(m, mod, names[i], s);
-
-		if (err) {
-			asc_error_free(err);
-			continue;
-		}
-		*ret_inner |= i == 0;
-		ASC_TRY(push(v, s));
-	}
-	for (size_t i = 0; i < ASC_ARRAY_SIZE(prefixes); i++) {
-		size_t n = asc_symbols_prefix(m, mod, prefixes[i], s, MAX);
-
-		for (size_t j = 0; j < n && j < MAX; j++)
-			ASC_TRY(push(v, &s[j]));
-	}
+	asc_symbols_find(m, mod, names, NNAMES, s);
+	*ret_inner |= s[0].name[0];
+	for (size_t i = 0; i < NNAMES; i++)
+		if (s[i].name[0])
+			ASC_TRY(push(v, &s[i]));
+	n = asc_symbols_prefix(m, mod, prefixes, ASC_ARRAY_SIZE(prefixes), s, PARTS_MAX);
+	for (size_t i = 0; i < n; i++)
+		ASC_TRY(push(v, &s[i]));
 	return NULL;
 }
 

@@ -139,9 +139,10 @@ static void take_tls(struct asc_libc *lib, const struct asc_sym *syms)
 /* A function-local static carries a number: narenas_limit.3 */
 static void take_locals(struct asc_modules *m, struct asc_libc *lib)
 {
+	const char *prefix = "narenas_limit";
 	struct asc_sym sym;
 
-	if (asc_symbols_prefix(m, lib->module, "narenas_limit", &sym, 1)) {
+	if (asc_symbols_prefix(m, lib->module, &prefix, 1, &sym, 1)) {
 		lib->narenas_limit = sym.addr;
 		asc_libc_fact(lib, "narenas_limit", ".symtab of the debug file", sym.addr);
 	}

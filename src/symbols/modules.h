@@ -106,9 +106,10 @@ ASC_MUST struct asc_error *asc_symbol_find_dynamic(struct asc_modules *m, struct
 /* Many names in one pass over the tables; ret[i].name is "" where names[i] was not found. */
 void asc_symbols_find(struct asc_modules *m, struct asc_module *mod, const char *const *names,
 		      size_t n, struct asc_sym *ret);
-/* Every symbol of @p mod whose name begins with @p prefix, up to @p max. Returns how many. */
-size_t asc_symbols_prefix(struct asc_modules *m, struct asc_module *mod, const char *prefix,
-			  struct asc_sym *ret, size_t max);
+/* Every symbol of @p mod whose name begins with one of @p prefixes, up to @p max. Returns how many. */
+size_t asc_symbols_prefix(struct asc_modules *m, struct asc_module *mod,
+			  const char *const *prefixes, size_t nprefixes, struct asc_sym *ret,
+			  size_t max);
 
 /* What stands at an address, for stacks and `find`. Every string is owned by the modules. */
 struct asc_place {

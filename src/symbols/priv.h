@@ -15,6 +15,7 @@ struct asc_symtab {
 	size_t n;
 	bool debug; /* of the debug file */
 	bool dynamic;
+	bool wide; /* an array of Elf64_Sym */
 };
 
 struct asc_func { /* for places: sorted by address */

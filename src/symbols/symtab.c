@@ -12,6 +12,12 @@
 
 enum { SYMS_MAX = 8 << 20 };
 
+/* Are they an array of Elf64_Sym, in the host's byte order as libelf has made it? */
+static bool is_wide(const struct asc_elf *e, uint64_t entry)
+{
+	return e->eh.e_ident[EI_CLASS] == ELFCLASS64 && entry == sizeof(Elf64_Sym);
+}
+
 static bool add_table(struct asc_modpriv *p, struct asc_elf *e, GElf_Word type, bool debug)
 {
 	Elf_Scn *scn = NULL, *str;
@@ -36,6 +42,7 @@ static bool add_table(struct asc_modpriv *p, struct asc_elf *e, GElf_Word type, 
 		if (!t->syms || !t->strs || !t->strs->d_size || t->syms->d_type != ELF_T_SYM)
 			continue;
 		t->n = asc_min(t->syms->d_size / sh.sh_entsize, SYMS_MAX);
+		t->wide = is_wide(e, sh.sh_entsize);
 		p->ntabs++;
 		return true;
 	}
@@ -78,6 +85,7 @@ static void add_dynamic(struct asc_modpriv *p, struct asc_elf *e)
 		.strs = elf_getdata_rawchunk(e->elf, strs, d.strsz, ELF_T_BYTE),
 		.n = n,
 		.dynamic = true,
+		.wide = is_wide(e, entry),
 	};
 	if (t->syms && t->strs)
 		p->ntabs++;
@@ -112,15 +120,27 @@ void asc_symtabs_load(struct asc_modules *m, struct asc_module *mod)
 		add_table(p, p->mini, SHT_SYMTAB, false);
 }
 
-static const char *sym_name(const struct asc_symtab *t, size_t i, GElf_Sym *sym)
+/*
+ * Does the name of symbol @p i begin with a byte that @p begins wants? Then the symbol, and its name
+ * if that has an end. There are some ten thousand of them, and nearly all of no interest.
+ */
+static const char *sym_name(const struct asc_symtab *t, size_t i, const bool *begins, GElf_Sym *sym)
 {
-	const char *strs = t->strs->d_buf;
+	const char *strs = t->strs->d_buf, *name;
 
+	if (t->wide) {
+		const uint8_t *wide = (const uint8_t *)t->syms->d_buf + i * sizeof(Elf64_Sym);
+		uint32_t at = asc_load_u32(wide + offsetof(Elf64_Sym, st_name));
+
+		if (at >= t->strs->d_size || !begins[(uint8_t)strs[at]])
+			return NULL;
+	}
 	if (i > INT32_MAX || !gelf_getsym(t->syms, (int)i, sym) || sym->st_name >= t->strs->d_size)
 		return NULL;
-	if (!memchr(strs + sym->st_name, 0, t->strs->d_size - sym->st_name))
+	name = strs + sym->st_name;
+	if (!begins[(uint8_t)*name] || !memchr(name, 0, t->strs->d_size - sym->st_name))
 		return NULL;
-	return strs + sym->st_name;
+	return name;
 }
 
 /* "malloc@@GLIBC_2.2.5" in a .symtab is malloc. */
@@ -166,17 +186,20 @@ void asc_symbols_find(struct asc_modules *m, struct asc_module *mod, const char 
 {
 	struct asc_modpriv *p = mod->priv;
 	const struct asc_symtab *t;
+	bool begins[256] = { false };
 	size_t left = n;
 
-	for (size_t k = 0; k < n; k++)
+	for (size_t k = 0; k < n; k++) {
 		ret[k] = (struct asc_sym){ 0 };
+		begins[(uint8_t)names[k][0]] = names[k][0];
+	}
 	asc_symtabs_load(m, mod);
 	for (size_t i = 0; left && (t = tab_at(p, i)); i++)
 		for (size_t s = 1; left && s < t->n; s++) {
 			GElf_Sym sym;
-			const char *name = sym_name(t, s, &sym);
+			const char *name = sym_name(t, s, begins, &sym);
 
-			if (!name || !name[0])
+			if (!name)
 				continue;
 			for (size_t k = 0; k < n; k++)
 				if (names[k][0] == name[0] && !ret[k].name[0] &&
@@ -202,16 +225,18 @@ struct asc_error *asc_symbol_find_dynamic(struct asc_modules *m, struct asc_modu
 					  const char *name, struct asc_sym *ret)
 {
 	struct asc_modpriv *p = mod->priv;
+	bool begins[256] = { false };
 	size_t len = strlen(name);
 	struct asc_sym found;
 
+	begins[(uint8_t)*name] = true;
 	load_dynamic(m, mod);
 	for (size_t i = 0; i < p->ntabs; i++) {
 		const struct asc_symtab *t = &p->tabs[i];
 
 		for (size_t s = 1; t->dynamic && s < t->n; s++) {
 			GElf_Sym sym;
-			const char *at = sym_name(t, s, &sym);
+			const char *at = sym_name(t, s, begins, &sym);
 
 			if (!at || !same(at, name, len) || GELF_ST_BIND(sym.st_info) == STB_LOCAL)
 				continue;
@@ -225,22 +250,29 @@ struct asc_error *asc_symbol_find_dynamic(struct asc_modules *m, struct asc_modu
 	return asc_err(ASC_ENOTFOUND, "no dynamic symbol \"%s\" in %s", name, mod->path);
 }
 
-size_t asc_symbols_prefix(struct asc_modules *m, struct asc_module *mod, const char *prefix,
-			  struct asc_sym *ret, size_t max)
+size_t asc_symbols_prefix(struct asc_modules *m, struct asc_module *mod,
+			  const char *const *prefixes, size_t nprefixes, struct asc_sym *ret,
+			  size_t max)
 {
 	struct asc_modpriv *p = mod->priv;
-	size_t len = strlen(prefix), n = 0;
+	bool begins[256] = { false };
 	const struct asc_symtab *t;
+	size_t n = 0;
 
+	for (size_t k = 0; k < nprefixes; k++)
+		begins[(uint8_t)prefixes[k][0]] = true;
 	asc_symtabs_load(m, mod);
 	for (size_t i = 0; (t = tab_at(p, i)); i++)
 		for (size_t s = 1; n < max && s < t->n; s++) {
 			GElf_Sym sym;
-			const char *name = sym_name(t, s, &sym);
+			const char *name = sym_name(t, s, begins, &sym);
 
-			if (name && !strncmp(name, prefix, len) &&
-			    fill(mod, t, &sym, name, &ret[n]))
-				n++;
+			for (size_t k = 0; name && k < nprefixes; k++) {
+				if (strncmp(name, prefixes[k], strlen(prefixes[k])) != 0)
+					continue;
+				n += fill(mod, t, &sym, name, &ret[n]);
+				break;
+			}
 		}
 	return n;
 }
