@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * The two ways to get hold of T. With everything stopped any thread will do once all arena mutexes
- * are 0: it holds none, and that stays so while the others run on. A thread that sleeps in a call
- * that malloc never makes holds none either: it alone needs to be stopped.
+ * The two ways to get hold of T. A thread that sleeps in a call that malloc never makes holds no
+ * arena's lock: it alone needs to be stopped, and what it then calls waits for a lock as any thread
+ * does. Where none sleeps so, everything is stopped, and any thread will do once all arena mutexes
+ * are 0: it holds none, and that stays so while the others run on.
  */
 #include "act/inject.h"
 
@@ -148,5 +149,50 @@ struct asc_error *asc_begin_sleeper(struct asc_borrow *b)
 		asc_halt_release(&b->halt, 0);
 	}
 	return err ? err : asc_err(ASC_EAGAIN, "no thread sleeps in a suitable system call");
+}
+
+/* Has every arena's lock been seen free? One that never is may be held for good. */
+static struct asc_error *wait_until_free(struct asc_borrow *b, double deadline)
+{
+	const struct asc_op *op = b->op;
+	const struct timespec ts = { 0, PEEK_NS };
+	ASC_AUTO(asc_freep) bool *seen = calloc(op->narenas + 1, sizeof(*seen));
+	asc_addr held = 0;
+
+	if (!seen)
+		return asc_err(ASC_ENOMEM, "%zu arenas", op->narenas);
+	for (;;) {
+		for (int i = 0; i < PEEKS; i++) {
+			if (asc_preflight_seen_free(op, seen, &held))
+				return NULL;
+			nanosleep(&ts, NULL);
+		}
+		op->sh->result.retries = ++b->tries;
+		op->sh->result.busy_arena = held;
+		if (asc_act_now() > deadline || atomic_load(&op->sh->cancel) ||
+		    !asc_target_alive(op->c->live))
+			return asc_preflight_error(op, held, 0, b->tries);
+		atomic_store(&op->sh->stage, ASC_STAGE_WAITING);
+		nap();
+	}
+}
+
+struct asc_error *asc_begin_call(struct asc_borrow *b)
+{
+	const struct asc_op *op = b->op;
+	unsigned wait_ms = op->c->opts.wait_ms ? op->c->opts.wait_ms : WAIT_DEFAULT_MS;
+	struct asc_error *err;
+
+	srandom((unsigned)op->tool ^ (unsigned)time(NULL));
+	ASC_TRY(wait_until_free(b, asc_act_now() + wait_ms));
+	op->sh->result.busy_arena = 0;
+	err = asc_begin_sleeper(b);
+	if (!err || (err->code != ASC_EAGAIN && err->code != ASC_EUNSUPPORTED))
+		return err;
+	/* one that does not sleep may do */
+	asc_error_free(err);
+	/* those that did not stop in time are still ours */
+	b->since = b->halt.since = b->halt.ms = 0;
+	return asc_begin_all(b);
 }
 #endif

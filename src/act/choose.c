@@ -46,7 +46,7 @@ static struct asc_error *no(const char *why)
 	return asc_err_id(asc_err(ASC_EUNSUPPORTED, "%s", why), "E-THREAD");
 }
 
-static bool feature(const char *status, const char *name)
+bool asc_thread_feature(const char *status, const char *name)
 {
 	const char *v = asc_proc_status_value(status, "x86_Thread_features");
 	const char *end = v ? strchr(v, '\n') : NULL, *at = v ? strstr(v, name) : NULL;
@@ -138,7 +138,7 @@ static struct asc_error *check_status(struct asc_borrow *b, const struct asc_hal
 	asc_proc_status_hex(text.p, "ShdPnd", &shared);
 	asc_proc_status_dec(text.p, "Seccomp", &mode);
 	asc_proc_status_hex(text.p, "SigBlk", &blocked);
-	shadow = feature(text.p, "shstk");
+	shadow = asc_thread_feature(text.p, "shstk");
 	/* the last number is the one that the target itself knows it by */
 	ns = asc_proc_status_value(text.p, "NSpid");
 	b->ns_tid = tid;

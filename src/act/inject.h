@@ -229,6 +229,8 @@ bool asc_preflight_busy(const struct asc_op *op, struct asc_halt *h, asc_addr *r
 			pid_t *ret_tid);
 /* The lock of some arena is held right now, in the running target. */
 bool asc_preflight_locked(const struct asc_op *op, asc_addr *ret_arena);
+/* Mark the arenas whose lock is free in the running target. @return all are marked, now or before */
+bool asc_preflight_seen_free(const struct asc_op *op, bool *seen, asc_addr *ret_held);
 /* Does malloc of this process take no locks? */
 bool asc_preflight_lockless(const struct asc_op *op, size_t threads);
 /* Is this thread, stopped in these registers, provably not inside malloc? */
@@ -248,6 +250,8 @@ ASC_MUST struct asc_error *asc_choose(struct asc_borrow *b);
 /* Candidates without stopping anything, best first. @p ret owned by the caller. @p ret_blocked:
  * every signal that some thread blocks. */
 ASC_MUST struct asc_error *asc_choose_sleepers(const struct asc_op *op, pid_t **ret, size_t *ret_n);
+/* Is it among x86_Thread_features of this /proc/PID/status? "shstk": a shadow stack. */
+bool asc_thread_feature(const char *status, const char *name);
 /* Can this stopped thread lend itself? NULL: yes, and b->tid, ns_tid, sig are set. */
 ASC_MUST struct asc_error *asc_choose_check(struct asc_borrow *b, const struct asc_halted *t);
 
@@ -295,6 +299,8 @@ bool asc_poke(const struct asc_borrow *b, asc_addr addr, const void *buf, size_t
 /* After a crash in a call: the lock of the arena that the call was in. @return true: freed */
 bool asc_repair(struct asc_borrow *b, asc_addr *ret_arena);
 
+/* A sleeper if there is one, once every arena's lock was seen free; or everything. */
+ASC_MUST struct asc_error *asc_begin_call(struct asc_borrow *b);
 /* Stop everything, wait until malloc is at rest, choose, save. */
 ASC_MUST struct asc_error *asc_begin_all(struct asc_borrow *b);
 /* Stop only a thread that sleeps where malloc never sleeps. ASC_EAGAIN: there is none. */

@@ -167,6 +167,32 @@ bool asc_preflight_locked(const struct asc_op *op, asc_addr *ret_arena)
 	return tid && locks_busy(op, tid, ret_arena) && asc_target_alive(op->c->live);
 }
 
+bool asc_preflight_seen_free(const struct asc_op *op, bool *seen, asc_addr *ret_held)
+{
+	uint64_t off = op->c->lib->layout.malloc_state_mutex.off;
+	pid_t tid = asc_proc_live_tid(op->pid);
+	uint32_t mutexes[IOV];
+	struct iovec remote[IOV];
+
+	*ret_held = 0;
+	for (size_t at = 0; at < op->narenas; at += IOV) {
+		size_t n = (size_t)asc_min(op->narenas - at, IOV);
+		struct iovec local = { mutexes, 4 * n };
+
+		for (size_t i = 0; i < n; i++)
+			remote[i] =
+				(struct iovec){ (void *)(uintptr_t)(op->arenas[at + i] + off), 4 };
+		if (process_vm_readv(tid, &local, 1, remote, n, 0) != (ssize_t)(4 * n))
+			return true; /* the stop will tell */
+		for (size_t i = 0; i < n; i++) {
+			seen[at + i] |= mutexes[i] == 0;
+			if (!seen[at + i])
+				*ret_held = op->arenas[at + i];
+		}
+	}
+	return !*ret_held;
+}
+
 static bool in_malloc(const struct asc_op *op, asc_addr pc)
 {
 	return pc >= op->malloc_lo && pc < op->malloc_hi;

@@ -451,7 +451,7 @@ static struct asc_error *begin(struct asc_borrow *b)
 {
 	struct asc_error *err = asc_begin_sleeper(b);
 
-	if (!err || err->code != ASC_EAGAIN)
+	if (!err || (err->code != ASC_EAGAIN && err->code != ASC_EUNSUPPORTED))
 		return err;
 	asc_error_free(err);
 	/* those that did not stop in time are still ours */

@@ -155,7 +155,7 @@ static struct asc_error *run(struct asc_borrow *b)
 	double began;
 	int sig = 0;
 
-	ASC_TRY(asc_begin_all(b));
+	ASC_TRY(asc_begin_call(b));
 	err = asc_borrow_write(b, 0);
 	if (!err)
 		err = once_round(b, &how, &sig);

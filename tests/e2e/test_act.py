@@ -313,7 +313,7 @@ def test_corrupt(victim):
     for command in ("trim", "reclaim"):
         r = helpers.arenascope("-p", v.pid, command, "--yes", rc=2)
         assert "damaged" in r.err
-    assert helpers.state(v.pid) == "S"
+    helpers.wait_for(lambda: helpers.state(v.pid) == "S", 5, "its sleep")
     # by force: glibc aborts in the borrowed thread, which is put back
     got = helpers.arenascope("--json", "-p", v.pid, "trim", "--yes", "--force", rc=1).json["result"]
     assert got["outcome"] == "crashed" and got["crash_signal"] in (signal.SIGABRT, signal.SIGSEGV) and got["verified"]
@@ -331,7 +331,7 @@ def test_torn(victim):
         assert "damaged" in r.err
     got = helpers.arenascope("--json", "-p", v.pid, "reclaim", "--yes", "--force", rc=1).json["result"]
     assert got["outcome"] == "done" and "damaged" in got["note"] and got["verified"]
-    assert helpers.state(v.pid) == "S"
+    helpers.wait_for(lambda: helpers.state(v.pid) == "S", 5, "its sleep")
 
 
 def test_mlocked(victim):

@@ -246,12 +246,28 @@ static void test_seccomp(void **state)
 	assert_int_equal(asc_seccomp_eval(arithmetic, 7, &d, sizeof(d)), SECCOMP_RET_KILL_PROCESS);
 }
 
+/* No kernel here has one: the refusal is shown on what such a kernel writes. */
+static void test_shadow_stack(void **state)
+{
+	static const char with[] = "Name:\tx\nx86_Thread_features:\tshstk wrss \n"
+				   "x86_Thread_features_locked:\tshstk\n";
+	static const char only_locked[] = "Name:\tshstk\nx86_Thread_features:\t\n"
+					  "x86_Thread_features_locked:\tshstk wrss\n";
+
+	(void)state;
+	assert_true(asc_thread_feature(with, "shstk"));
+	assert_true(asc_thread_feature(with, "wrss"));
+	assert_false(asc_thread_feature(only_locked, "shstk"));
+	assert_false(asc_thread_feature("Name:\tx\nSeccomp:\t0\n", "shstk"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_frame),	cmocka_unit_test(test_frame_refuses),
 		cmocka_unit_test(test_convert), cmocka_unit_test(test_gadgets),
 		cmocka_unit_test(test_seccomp),
+		cmocka_unit_test(test_shadow_stack),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
