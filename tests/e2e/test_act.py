@@ -185,6 +185,18 @@ def test_works(victim, command, mode):
     v.quit()
 
 
+@pytest.mark.parametrize("command", ["trim", "tune"])
+def test_restartable_sequence(victim, command):
+    """A thread that runs is not borrowed in the middle of one: not a single count is lost."""
+    v = odd(victim, "rseq")
+    codes = [helpers.arenascope("-p", v.pid, command, *(["top_pad=131072"] if command == "tune" else []), "--yes",
+                                f"--tid={v.tid}", "--wait=2s", rc=(0, 75)).rc for _ in range(100 if LONG else 12)]
+    print(codes)
+    assert 0 in codes
+    assert v.ask("sum", "sum", 30) == "sum right"
+    v.quit()
+
+
 @pytest.mark.parametrize("command", ["trim", "reclaim"])
 def test_signals_are_taken(victim, command):
     """No signal could mark the end of the call unseen: refused, and no handler runs for us."""

@@ -22,6 +22,7 @@
  *   signalfd   SIGURG and SIGWINCH are blocked everywhere and read from a signalfd
  *   leader     the main thread has ended
  *   deep       the only thread sleeps far down on a main stack that must grow for the call
+ *   rseq       two threads a CPU that count in restartable sequences; "sum": is none lost?
  *   uring      an io_uring whose kernel thread polls
  *   slow       as frag, but the kernel holds each madvise in it (userfaultfd) until "release"
  *   exec MS, exit MS, vfork MS
@@ -50,6 +51,9 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#if defined(__x86_64__) && __GLIBC_PREREQ(2, 35)
+#include <sys/rseq.h>
+#endif
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -401,6 +405,79 @@ static void uring(void)
 		_exit(5);
 }
 
+/* ---- restartable sequences ---- */
+
+#if defined(__x86_64__) && __GLIBC_PREREQ(2, 35)
+enum { CPUS = 1024 };
+static struct {
+	_Alignas(64) uint64_t n;
+} per_cpu[CPUS];
+static _Atomic uint64_t counted;
+static _Atomic bool enough;
+static pthread_t counters[8];
+
+/* Add 1 to this CPU's counter, by a read and a write some time apart; whoever is moved or preempted
+ * in between begins anew. */
+static void count_here(void)
+{
+	__asm__ volatile(".pushsection __rseq_cs, \"aw\"\n.balign 32\n"
+			 "9:\t.long 0, 0\n\t.quad 1f, 2f - 1f, 4f\n.popsection\n"
+			 "3:\tlea 9b(%%rip), %%rax\n\tmov %%rax, %%fs:8(%[rseq])\n"
+			 "1:\tmovl %%fs:4(%[rseq]), %%ecx\n\tshl $6, %%rcx\n\t"
+			 "mov (%[v],%%rcx), %%rdx\n\tmov $300, %%eax\n"
+			 "5:\tdec %%eax\n\tjnz 5b\n\tadd $1, %%rdx\n\tmov %%rdx, (%[v],%%rcx)\n"
+			 "2:\tjmp 6f\n\t.byte 0x0f, 0xb9, 0x3d\n\t.long 0x53053053\n"
+			 "4:\tjmp 3b\n"
+			 "6:\tmovq $0, %%fs:8(%[rseq])"
+			 :
+			 : [v] "r"(per_cpu), [rseq] "r"(__rseq_offset)
+			 : "rax", "rcx", "rdx", "memory", "cc");
+}
+
+static void *count_thread(void *arg)
+{
+	uint64_t n = 0;
+
+	(void)arg;
+	about = gettid();
+	go = true;
+	while (!enough) {
+		for (int i = 0; i < 1000; i++, n++)
+			count_here();
+		usleep(200);
+	}
+	counted += n;
+	return NULL;
+}
+
+static void rseq(void)
+{
+	for (int i = 0; i < 4; i++)
+		pthread_create(&counters[i], NULL, count_thread, NULL);
+	usleep(50000);
+}
+
+static const char *sum(void)
+{
+	uint64_t all = 0;
+
+	enough = true;
+	for (int i = 0; i < 4; i++)
+		pthread_join(counters[i], NULL);
+	for (int i = 0; i < CPUS; i++)
+		all += per_cpu[i].n;
+	return all == counted && all ? "right" : "wrong";
+}
+#else
+static void rseq(void)
+{
+}
+static const char *sum(void)
+{
+	return "right";
+}
+#endif
+
 /* ---- signals ---- */
 
 static void count_signal(int sig)
@@ -536,6 +613,8 @@ static void commands(void)
 			if (!strcmp(args[1], "lock"))
 				release_lock();
 			printf("released\n");
+		} else if (!strncmp(line, "sum", 3)) {
+			printf("sum %s\n", sum());
 		} else if (!strncmp(line, "signals", 7)) {
 			printf("signals %s\n", signals_read());
 		} else if (!strncmp(line, "ping", 4)) {
@@ -615,6 +694,8 @@ int main(int argc, char **argv)
 		torn();
 	if (!strcmp(mode, "slow"))
 		slow();
+	if (!strcmp(mode, "rseq"))
+		rseq();
 	if (!strcmp(mode, "uring"))
 		uring();
 	if (!strcmp(mode, "taken"))
