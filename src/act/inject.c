@@ -269,7 +269,6 @@ static bool stop_it(struct asc_borrow *b, double *lock_since)
 static enum asc_ran event(struct asc_borrow *b)
 {
 	struct user_regs_struct r;
-	uint64_t par_give_up = b->f.par + offsetof(struct asc_rt_par, give_up), one = 1;
 
 	if (!get_regs(b->tid, &r))
 		return ASC_RAN_GONE;
@@ -277,14 +276,7 @@ static enum asc_ran event(struct asc_borrow *b)
 		return ASC_RAN_BACK;
 	if ((int64_t)r.orig_rax != SYS_futex || !is_arena_lock(b->op, r.rdi))
 		return ASC_RAN;
-	if (!b->op->reclaim)
-		return ASC_RAN_ABORT;
-	/* The routine looks at this word after every wait and goes on with the next arena. */
-	asc_poke(b, par_give_up, &one, sizeof(one));
-	r.rax = (uint64_t)-EINTR;
-	r.orig_rax = UINT64_MAX;
-	set_regs(b->tid, &r);
-	return ASC_RAN;
+	return ASC_RAN_ABORT;
 }
 
 static bool is_synchronous(int sig)

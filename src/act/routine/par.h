@@ -45,8 +45,7 @@ struct asc_rt_par {
 	uint64_t raised;   /* 1: its priority was raised; at the end it is nice again */
 	uint64_t nice;	   /* (int64_t) */
 	/* asked while it runs */
-	uint64_t stop;	  /* 1: end after this slice */
-	uint64_t give_up; /* 1: stop waiting for the lock that it waits for */
+	uint64_t stop; /* 1: end after this slice */
 	/* told while it runs */
 	uint64_t held;	    /* address of the mutex that it holds, or 0 */
 	uint64_t waits_for; /* address of the mutex that it waits for, or 0 */

@@ -184,8 +184,8 @@ static TEXT int lock(volatile struct asc_rt_par *p, uint64_t mutex)
 	end = t + LOCK_NS;
 	p->waits_for = mutex;
 	while (__atomic_exchange_n(m, 2, __ATOMIC_ACQUIRE) != 0) {
-		if (p->give_up || now() >= end) {
-			p->give_up = p->waits_for = 0;
+		if (now() >= end) {
+			p->waits_for = 0;
 			return 0;
 		}
 		wait_for(mutex, end);
