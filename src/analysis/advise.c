@@ -147,8 +147,8 @@ static uint64_t tcache_most(const struct asc_heap *heap)
 
 	for (unsigned i = 0; i < NSMALL && size <= limit; i++, size += libc->malloc_alignment)
 		sum += size;
-	/* from 2.42 on: a list for each power of two */
-	for (uint64_t below = 1024; libc->ntcache > NSMALL && below <= limit && below < UINT32_MAX;
+	/* from 2.42 on: a list for each power of two above, if the limit is raised to there */
+	for (uint64_t below = 1024; libc->ntcache > NSMALL && limit > size && below <= limit;
 	     below *= 2)
 		sum += 2 * below;
 	return asc_mul(sum, p->tcache_count, &all) ? all : UINT64_MAX;

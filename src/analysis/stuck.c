@@ -358,8 +358,8 @@ static void say_orphan(const struct asc_stuck_lock *l, struct asc_stuck *s)
  */
 static bool list_damage(const struct asc_look *look, int arena)
 {
-	static const char *const circles[] = { "C-NEXTSIZE", "C-FAST-LINK", "C-TWICE",
-					       "C-BIN-TWICE", "C-TCACHE-LINK" };
+	static const char *const circles[] = { "C-FAST-LINK", "C-TWICE", "C-BIN-TWICE",
+					       "C-TCACHE-LINK" };
 
 	for (size_t i = 0; look->heap && i < look->heap->nfindings; i++) {
 		const struct asc_finding *f = &look->heap->findings[i];
@@ -367,6 +367,8 @@ static bool list_damage(const struct asc_look *look, int arena)
 		if (arena >= 0 && f->arena != arena)
 			continue;
 		if (f->severity == ASC_SEV_CORRUPT && !strcmp(f->code, "C-BIN-LINK"))
+			return true;
+		if (!strcmp(f->code, "C-NEXTSIZE") && asc_ring_turns(look, f->arena, f->addr))
 			return true;
 		for (size_t k = 0; k < ASC_ARRAY_SIZE(circles); k++) {
 			if (!strcmp(f->code, circles[k]))
@@ -564,11 +566,17 @@ static void say_rest(const struct asc_look *look, struct asc_stuck *s)
 		}
 		return;
 	}
+	if (n[ASC_DOING_UNKNOWN]) {
+		s->verdict = ASC_STUCK_UNCLEAR;
+		add(s,
+		    "no thread is seen to wait for a lock, but what %zu of %zu threads do is "
+		    "not known",
+		    n[ASC_DOING_UNKNOWN], s->nthreads);
+		return;
+	}
 	s->verdict = ASC_STUCK_IDLE;
 	add(s, "nothing is stuck: no thread waits for a lock; %zu wait for work, %zu run",
 	    n[ASC_DOING_IDLE] + n[ASC_DOING_CALL], n[ASC_DOING_RUN]);
-	if (n[ASC_DOING_UNKNOWN])
-		add(s, ", %zu unknown", n[ASC_DOING_UNKNOWN]);
 }
 
 static struct asc_error *judge(const struct asc_look *look, struct asc_stuck *s)

@@ -9,6 +9,8 @@
 bool asc_look_peek(const struct asc_look *look, asc_addr addr, size_t size, uint64_t *ret);
 /* Is the frame a function of malloc's? */
 bool asc_frame_is_malloc(const struct asc_trace_frame *f);
+/* stuck_ring.c: would malloc go round for ever in the large bin that the chunk of @p arena is in? */
+bool asc_ring_turns(const struct asc_look *look, int arena, asc_addr chunk);
 /* Index of a thread in s->threads, -1: none. */
 int asc_stuck_index(const struct asc_stuck *s, pid_t tid);
 /*

@@ -7,6 +7,7 @@
 #include "analysis/stuck_priv.h"
 #include "arch/arch.h"
 #include "base/num.h"
+#include "symbols/elffile.h"
 
 /* Functions that wait, innermost first in any stack that has them: libc's, then Rust's (std, parking_lot). */
 struct waits {
@@ -299,15 +300,57 @@ static void name_wait(const struct asc_look *look, const struct waits *w, asc_ad
 		snprintf(ret->what, sizeof(ret->what), "%s", w->what);
 }
 
+/* Code, from memory or from the file behind it: many cores leave it out. */
+static bool code_at(const struct asc_look *look, asc_addr pc, uint8_t *ret, size_t len)
+{
+	struct asc_module *mod;
+	struct asc_elf *e;
+
+	if (asc_read_some(look->t, pc, ret, len) == len)
+		return true;
+	mod = look->m ? asc_modules_at(look->m, pc) : NULL;
+	e = mod ? asc_module_elf(look->m, mod) : NULL;
+	return e && asc_elf_read(e, pc - mod->bias, ret, len) == len;
+}
+
+/*
+ * A core of aarch64 says in a note of its own which call a thread was in. Without it, as in those
+ * of qemu, the instruction does: behind `svc #0` the registers are still the call's.
+ */
+static bool infer_call(const struct asc_look *look, const struct asc_thread *th,
+		       struct asc_thread *ret)
+{
+	static const uint8_t svc[] = { 0x01, 0x00, 0x00, 0xd4 };
+	const struct asc_arch *arch = asc_target_arch(look->t);
+	uint8_t code[sizeof(svc)];
+	asc_addr pc;
+
+	if (arch->e_machine != EM_AARCH64 || th->syscall_nr != INT64_MIN ||
+	    !asc_regs_pc(look->t, &th->regs, &pc) || pc < sizeof(svc) ||
+	    !code_at(look, pc - sizeof(svc), code, sizeof(code)) ||
+	    memcmp(code, svc, sizeof(svc)) != 0)
+		return false;
+	*ret = *th;
+	ret->syscall_nr = (int64_t)asc_arch_reg(arch, th->regs.raw, th->regs.len, arch->syscall_nr);
+	for (size_t i = 0; i < ASC_ARRAY_SIZE(ret->syscall_args); i++)
+		ret->syscall_args[i] =
+			asc_arch_reg(arch, th->regs.raw, th->regs.len, arch->args[i]);
+	ret->syscall_args_valid = true;
+	return true;
+}
+
 void asc_stuck_classify(const struct asc_look *look, const struct asc_thread *th,
 			const struct asc_trace *trace, struct asc_stuck_thread *ret,
 			enum asc_lock_kind *ret_kind)
 {
 	static const struct asc_trace none;
 	const struct waits *w;
+	struct asc_thread inferred;
 
 	if (!trace)
 		trace = &none;
+	if (infer_call(look, th, &inferred))
+		th = &inferred;
 	w = wait_of(trace);
 	*ret = (struct asc_stuck_thread){ .tid = th->tid, .lock = -1 };
 	*ret_kind = ASC_LOCK_FUTEX;

@@ -37,7 +37,8 @@ struct asc_arch {
 	uint32_t reloc_tpoff, reloc_relative;
 	/* the vDSO or libc word pattern of the signal return, for frames; NULL: none */
 	const uint8_t *sigreturn_code;
-	uint8_t sigreturn_len;
+	const uint8_t *old_sigreturn_code; /* before there were rt signals; NULL: none */
+	uint8_t sigreturn_len, old_sigreturn_len;
 	int64_t nr_futex, nr_rt_sigreturn, nr_restart;
 	int64_t nr_mmap, nr_munmap, nr_mremap; /* as malloc calls them */
 };

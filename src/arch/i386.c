@@ -8,6 +8,8 @@ enum { EBX = 0, ECX = 4, EDX = 8, ESI = 12, EDI = 16, EBP = 20, EAX = 24, ORIG_E
 
 /* mov $173,%eax; int $0x80: glibc's __restore_rt and the vDSO's */
 static const uint8_t sigreturn[] = { 0xb8, 0xad, 0x00, 0x00, 0x00, 0xcd, 0x80 };
+/* pop %eax; mov $119,%eax; int $0x80: __kernel_sigreturn, of a handler without SA_SIGINFO */
+static const uint8_t old_sigreturn[] = { 0x58, 0xb8, 0x77, 0x00, 0x00, 0x00, 0xcd, 0x80 };
 
 const struct asc_arch asc_arch_i386 = {
 	.name = "i386",
@@ -27,6 +29,8 @@ const struct asc_arch asc_arch_i386 = {
 	.reloc_relative = R_386_RELATIVE,
 	.sigreturn_code = sigreturn,
 	.sigreturn_len = sizeof(sigreturn),
+	.old_sigreturn_code = old_sigreturn,
+	.old_sigreturn_len = sizeof(old_sigreturn),
 	.nr_futex = 240,
 	.nr_rt_sigreturn = 173,
 	.nr_restart = 0,

@@ -122,14 +122,20 @@ bool asc_unwind_is_code(const struct asc_unwinder *u, asc_addr pc)
 	return m && (!m->flags_known || (m->flags & ASC_MAP_EXEC));
 }
 
+static bool is_code(struct asc_unwinder *u, asc_addr pc, const uint8_t *want, size_t len)
+{
+	uint8_t code[16];
+
+	return len && len <= sizeof(code) && asc_unwind_read(u, pc, code, len) == len &&
+	       !memcmp(code, want, len);
+}
+
 bool asc_unwind_is_sigreturn(struct asc_unwinder *u, asc_addr pc)
 {
 	const struct asc_arch *arch = asc_target_arch(u->t);
-	uint8_t code[16];
-	size_t len = arch->sigreturn_len;
 
-	return len && len <= sizeof(code) && asc_unwind_read(u, pc, code, len) == len &&
-	       !memcmp(code, arch->sigreturn_code, len);
+	return is_code(u, pc, arch->sigreturn_code, arch->sigreturn_len) ||
+	       is_code(u, pc, arch->old_sigreturn_code, arch->old_sigreturn_len);
 }
 
 /* ---- modules ---- */

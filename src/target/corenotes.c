@@ -6,6 +6,7 @@
  * before it.
  */
 #include <elf.h>
+#include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,7 @@
 #include "base/num.h"
 #include "base/vec.h"
 #include "target/core.h"
+#include "target/restart.h"
 
 enum {
 	DESC_MAX = 64 << 20, /* the kernel's own limit for NT_FILE is 4 MiB by default */
@@ -44,17 +46,33 @@ static struct asc_thread *last_thread(struct asc_core *c)
 
 /* ---- one function a note ---- */
 
+/*
+ * A core shows threads on their way back from the kernel. A call that was cut short has left one of
+ * these codes, or its number, where the result belongs (qemu; ENOSYS: not begun yet); any other
+ * value is a result, and the call over.
+ */
+static bool cut_short(int64_t nr, int64_t result)
+{
+	enum { ERESTARTSYS = 512, ERESTARTNOINTR = 513, ERESTART_RESTARTBLOCK = 516 };
+
+	return result == nr || result == -ENOSYS || result == -ASC_KERNEL_EINTR ||
+	       result == -ERESTARTSYS || result == -ERESTARTNOINTR ||
+	       result == -ASC_KERNEL_ERESTARTNOHAND || result == -ERESTART_RESTARTBLOCK;
+}
+
 /* Where pr_reg's call frame says that it slept in a system call, and in which. */
 static void take_syscall(const struct asc_core *c, struct asc_thread *th)
 {
 	const struct asc_arch *arch = c->t.arch;
 	uint64_t nr = asc_arch_reg(arch, th->regs.raw, th->regs.len, arch->syscall_nr);
+	uint64_t r = asc_arch_reg(arch, th->regs.raw, th->regs.len, arch->result);
 
 	th->syscall_nr = INT64_MIN;
 	if (arch->e_machine == EM_AARCH64)
 		return; /* x8 is stale outside of a call; NT_ARM_SYSTEM_CALL says */
 	th->syscall_nr = arch->word_size == 4 ? (int32_t)nr : (int64_t)nr;
-	if (th->syscall_nr < 0)
+	if (th->syscall_nr < 0 ||
+	    !cut_short(th->syscall_nr, arch->word_size == 4 ? (int32_t)r : (int64_t)r))
 		th->syscall_nr = -1;
 }
 

@@ -43,7 +43,7 @@ class Libc:
             return out
         out.parent.mkdir(exist_ok=True)
         gcc = pathlib.Path(subprocess.check_output([*self.gcc, "-print-libgcc-file-name"], text=True).strip()).parent
-        argv = [*self.gcc, "-O1", "-g", "-D_GNU_SOURCE", "-nostartfiles", "-nodefaultlibs", "-o", out,
+        argv = [*self.gcc, "-O1", "-g", "-fno-builtin-malloc", "-D_GNU_SOURCE", "-nostartfiles", "-nodefaultlibs", "-o", out,
                 self.dev / "crt1.o", self.dev / "crti.o"]
         if static:
             argv += ["-static", gcc / "crtbeginT.o", file, "-Wl,--whole-archive", self.dev / "libpthread.a",

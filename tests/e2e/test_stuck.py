@@ -2,8 +2,11 @@
 """Hangs made on purpose (victims/hang.c): the verdict, live and from a core; stacks from every kind of target."""
 
 import re
+import shutil
+import signal
 
 import helpers
+import matrix
 import pytest
 
 # mode: verdict live, verdict in a core, what the sentence must name
@@ -66,6 +69,59 @@ def test_verdict(victim, tmp_path, mode):
     assert re.search(words, found["summary"]), found["summary"]
     guard.check()
     v.close()
+
+
+@pytest.mark.parametrize("mode", [*HANGS, *STALLS])
+def test_verdict_of_32_bit(victim, tmp_path, mode):
+    """i386 enters the kernel by the vDSO, and a handler's frame is another there. The kernel's core: gdb's has no call."""
+    libc = next((l for l in matrix.libcs("i386") if l.suite == "bookworm"), None)
+    if not libc or not libc.can_build() or not libc.runs_here() or not helpers.kernel_core_works():
+        pytest.skip("no 32-bit program can be built or run here")
+    live, dead, words = HANGS.get(mode) or STALLS[mode]
+    debug = f"--debug-dir={libc.folder}"
+    v = victim(libc.build("hang" if mode in HANGS else "stall"), mode, wrapper=libc.wrapper(), core_limit=True, cwd=tmp_path)
+    v.line("ready")
+    pid = int([line for line in v.lines if line.startswith("pid ")][-1].split()[1])
+    guard = helpers.Untouched(pid)
+    found = helpers.arenascope_json("-p", pid, debug, "stuck", rc=EXITS)
+    assert (found["target"]["arch"], found["verdict"]) == ("i386", live), found["summary"]
+    assert re.search(words, found["summary"]), found["summary"]
+    guard.check()
+    # of a child there is none: it would end with its parent
+    core = helpers.kernel_core(v, tmp_path) if pid == v.pid else helpers.gcore(pid, tmp_path / "core")
+    found = helpers.arenascope_json("-c", core, debug, "stuck", rc=EXITS)
+    assert (found["target"]["arch"], found["verdict"]) == ("i386", dead), found["summary"]
+    assert re.search(words, found["summary"]), found["summary"]
+    core.unlink()
+
+
+# No note says where a thread's TLS is either: what needs it, to know a lock or its owner, is not claimed.
+OTHERWISE = {
+    "loader": ("blocked", r"mutex .* sleeps in pause; 3 threads wait"),
+    "stdio": ("unclear", r"lock inside libc .* is contended; 3 threads wait"),
+}
+
+
+@pytest.mark.parametrize("mode", ["loader", "stdio", "convoy", "raw-futex", "idle", "dead-mutex", "rwlock-writer", "once", "atfork"])
+def test_verdict_of_aarch64(victim, tmp_path, mode):
+    """Cores of qemu do not say which call a thread was in: the instruction behind it does."""
+    libc = next((l for l in matrix.libcs("arm64") if l.suite == "bookworm"), None)
+    qemu = shutil.which("qemu-aarch64")
+    if not libc or not libc.can_build() or not qemu:
+        pytest.skip("no program for arm64 can be built or run here")
+    dead, words = OTHERWISE.get(mode) or (HANGS.get(mode) or STALLS[mode])[1:]
+    program = libc.build("hang" if mode in HANGS else "stall")
+    v = victim(program, mode, wrapper=[qemu, *libc.wrapper()], core_limit=True, cwd=tmp_path)
+    v.line("ready")
+    v.signal(signal.SIGABRT)
+    v.process.wait(60)
+    target = ["-c", next(tmp_path.glob("qemu_*.core")), f"--exe={program}", "--root=/", f"--debug-dir={libc.folder}"]
+    found = helpers.arenascope_json(*target, "stuck", rc=EXITS)
+    assert (found["target"]["arch"], found["verdict"]) == ("aarch64", dead), found["summary"]
+    assert re.search(words, found["summary"]), found["summary"]
+    # without a file there is no instruction to be seen: then nothing is claimed
+    found = helpers.arenascope_json("-c", target[1], "stuck", rc=EXITS, env={"ARENASCOPE_NO_DEBUG": "files"})
+    assert found["verdict"] in ("unclear", dead), found["summary"]
 
 
 def test_malloc_of_the_programs_own(victim):

@@ -336,3 +336,50 @@ def test_debuginfod_missing(tmp_path):
                 assert [t for t in run.json["tried"] if t["what"].startswith("http")], run.json["tried"]
     finally:
         empty.shutdown()
+
+
+@pytest.mark.parametrize("what,says", [("another build", "not used"), ("no ELF file", "is not an ELF file"),
+                                       ("half of it", "holds no symbols")])
+def test_debuginfod_answers_wrongly(what, says, tmp_path):
+    """A server's answer is a claim: it is used if its build-id is the one that was asked for and it is whole."""
+    import http.server
+    import threading
+    file = debug_file(libc_build_id())
+    if not file.exists():
+        pytest.skip("libc6-dbg is not installed")
+    data = bytearray(file.read_bytes())
+    if what == "another build":
+        build_id = bytes.fromhex(libc_build_id())
+        at = data.find(build_id)
+        assert at >= 0
+        data[at:at + len(build_id)] = build_id[::-1]
+    elif what == "no ELF file":
+        data = b"<html>404 not found</html>" * 100
+    else:
+        data = data[:len(data) // 2]
+
+    class Wrong(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_):
+            pass
+
+    wrong = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Wrong)
+    threading.Thread(target=wrong.serve_forever, daemon=True).start()
+    try:
+        env = {"DEBUGINFOD_URLS": f"http://127.0.0.1:{wrong.server_port}", "DEBUGINFOD_CACHE_PATH": str(tmp_path / "fod"),
+               "ARENASCOPE_NO_DEBUG": "local"}
+        with shapes(tmp_path) as victim:
+            truth = (tmp_path / "truth.xml").read_bytes()
+            document = arenascope("-q", "--json", "-p", victim.pid, "--debuginfod=on", "symbols", env=env).json
+            assert document["libcs"][0]["layout"] == "table", document["libcs"][0]
+            results = " ".join(t["result"] for t in document["tried"] if str(tmp_path / "fod") in t["what"])
+            assert says in results, document["tried"]
+            # what the cache holds from now on is no better
+            assert arenascope("-q", "-p", victim.pid, "--debuginfod=on", "malloc-info", env=env).bytes == truth
+    finally:
+        wrong.shutdown()

@@ -64,6 +64,8 @@ void corebuild_thread(struct corebuild *b, pid_t tid, uint64_t pc, uint64_t sp, 
 	put(regs + arch->pc.off, pc, arch->pc.size);
 	put(regs + arch->sp.off, sp, arch->sp.size);
 	put(regs + arch->syscall_nr.off, (uint64_t)nr, arch->syscall_nr.size);
+	if (nr >= 0 && arch->result.off != arch->args[0].off) /* cut short: -ERESTARTSYS */
+		put(regs + arch->result.off, (uint64_t)-512, arch->result.size);
 	put(regs + arch->args[0].off, 0x1234, arch->args[0].size);
 	if (arch->tp.size)
 		put(regs + arch->tp.off, 0x7000 + (uint64_t)tid, arch->tp.size);

@@ -164,7 +164,7 @@ static void abba(void)
 static pid_t fork_raw(void)
 {
 	/* what a library does that forks by itself: no handlers run that would put malloc in order */
-	return (pid_t)syscall(SYS_fork);
+	return (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0); /* every CPU has it */
 }
 
 static void forked(void)

@@ -335,7 +335,7 @@ static void vforking(void)
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		if (!vfork()) {
 			prctl(PR_SET_PDEATHSIG, SIGKILL);
-			syscall(SYS_pause);
+			syscall(SYS_ppoll, NULL, 0, NULL, NULL, 0);
 			_exit(0);
 		}
 		_exit(0);
