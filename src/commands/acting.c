@@ -81,18 +81,24 @@ struct asc_error *asc_consent(const struct asc_session *s, const char *command,
 	return NULL;
 }
 
+/* As ISO 8601 has it, in UTC. */
+static const char *time_text(time_t at, char *buf, size_t size)
+{
+	struct tm tm;
+
+	gmtime_r(&at, &tm);
+	strftime(buf, size, "%Y-%m-%dT%H:%M:%SZ", &tm);
+	return buf;
+}
+
 void asc_acting_log(const struct asc_session *s, const char *fmt, ...)
 {
 	char when[32];
-	time_t now = time(NULL);
-	struct tm tm;
 	va_list ap;
 
 	if (s->opts.quiet)
 		return;
-	gmtime_r(&now, &tm);
-	strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%SZ", &tm);
-	fprintf(stderr, "%s pid %d: ", when, s->opts.pid);
+	fprintf(stderr, "%s pid %d: ", time_text(time(NULL), when, sizeof(when)), s->opts.pid);
 	va_start(ap, fmt);
 	vfprintf(stderr, fmt, ap);
 	va_end(ap);
@@ -265,7 +271,8 @@ void asc_stays_text(struct asc_out *o, const struct asc_prediction *p)
 /* ---- --every ---- */
 
 static const struct asc_col round_cols[] = {
-	{ "at_seconds", "TIME", 0 },
+	{ "at_seconds", NULL, ASC_COL_NOTEXT },
+	{ NULL, "TIME", 0 },
 	{ "rss_before_bytes", "BEFORE", ASC_COL_RIGHT },
 	{ "rss_after_bytes", "AFTER", ASC_COL_RIGHT },
 	{ "predicted_bytes", "PREDICTED", ASC_COL_RIGHT },
@@ -278,8 +285,10 @@ static void put_rounds(struct asc_out *o, const struct asc_round *v, size_t n)
 {
 	asc_out_table(o, "rounds", NULL, "round", round_cols, ASC_ARRAY_SIZE(round_cols));
 	for (size_t i = 0; i < n; i++) {
+		char when[32];
 		const struct asc_value row[] = {
 			ASC_V_INT(v[i].at),
+			ASC_V_STR(time_text(v[i].at, when, sizeof(when))),
 			ASC_V_BYTES_IF(v[i].before.known, v[i].before.rss),
 			ASC_V_BYTES_IF(v[i].after.known, v[i].after.rss),
 			ASC_V_BYTES_IF(v[i].predicted_known, v[i].predicted),

@@ -165,6 +165,25 @@ def test_ctrl_c_ends_the_command(repl, svc, tmp_path):
     assert "KIND" in r.run("bins")
 
 
+def test_ctrl_c_held_down(repl, svc, tmp_path):
+    """A key that repeats is no third, impatient Ctrl-C."""
+    r = repl("-p", svc.pid)
+    mark = tmp_path / "mark"
+    r.p.sendline(f"bins | (trap '' INT; touch {mark}; sleep 2)")
+    helpers.wait_for(mark.exists, 60, "the pipe")
+    r.p.delaybeforesend = 0.03
+    for _ in range(6):
+        r.p.send("\x03")
+    r.prompt()
+    r.p.sendline("bins")
+    r.p.expect("KIND")
+    r.prompt()
+    r.p.sendline("quit")
+    r.p.expect(pexpect.EOF)
+    r.p.wait()
+    assert r.p.exitstatus == 0
+
+
 def test_the_target_ends(repl, svc):
     r = repl("-p", svc.pid)
     assert "KIND" in r.run("bins")
