@@ -136,6 +136,9 @@ struct asc_error *asc_option_set(struct asc_cli *c, int key, const char *value)
 	case 'j':
 		c->lo.format = ASC_JSON;
 		return NULL;
+	case KEY_JSONL:
+		c->lo.format = ASC_JSONL;
+		return NULL;
 	case 'o':
 		c->output = value;
 		return NULL;

@@ -6,7 +6,7 @@
 
 #include "base/cleanup.h"
 #include "base/num.h"
-#include "cli/cli.h"
+#include "cli/options.h"
 
 static struct asc_error *run_refresh(struct asc_cli *c, const struct asc_args *a, struct asc_out *o)
 {
@@ -121,8 +121,8 @@ static struct asc_error *run_detach(struct asc_cli *c, const struct asc_args *a,
 static const struct asc_main_opt *setting(const char *name)
 {
 	for (const struct asc_main_opt *m = asc_main_opts; m->name; m++) {
-		if (m->in_line && !m->alias && m->key != 'j' && m->key != 'y' && m->key != 'n' &&
-		    !strcmp(m->name, name))
+		if (m->in_line && !m->alias && m->key != 'j' && m->key != KEY_JSONL &&
+		    m->key != 'y' && m->key != 'n' && !strcmp(m->name, name))
 			return m;
 	}
 	return NULL;

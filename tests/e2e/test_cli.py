@@ -310,7 +310,7 @@ def test_text_json_and_csv_of_one_reading_agree(svc):
 
 
 def test_jsonl_shows_a_cut(svc):
-    lines = arenascope("-q", "-f", "jsonl", "-p", svc.pid, "chunks", "--limit=9").jsonl
+    lines = arenascope("-q", "--jsonl", "-p", svc.pid, "chunks", "--limit=9").jsonl
     assert lines[0]["record"] == "header" and lines[0]["schema"] == "arenascope/chunks"
     assert [line["record"] for line in lines[1:-1]] == ["chunk"] * 9
     assert lines[-1]["record"] == "end" and lines[-1]["complete"] is True and "warnings" in lines[-1]
