@@ -97,7 +97,7 @@ def test_let_go_too_early(victim):
     """The reading takes longer than the target may be stopped: what was read of the running target is no damage."""
     v = victim("attach", "busy", 64)
     v.line("ready")
-    slow = ["strace", "-qq", "-o", "/dev/null", "-e", "inject=process_vm_readv:delay_enter=4000"]  # each read, in us
+    slow = ["strace", "-qq", "-o", "/dev/null", "-e", "inject=process_vm_readv:delay_enter=4000", *helpers.NO_LSAN]  # us
     done = subprocess.run([*slow, helpers.ARENASCOPE, "--json", "--max-pause=10ms", "-p", str(v.pid), "check"],
                           capture_output=True, text=True, env={**os.environ, "DEBUGINFOD_URLS": ""}, timeout=120)
     document = json.loads(done.stdout)

@@ -113,7 +113,7 @@ def test_yama(row, public, scope, says):
     p = by_nobody(public / "victim", "idle", "2")
     try:
         wrapper = ["unshare", "-m", "sh", "-c", mount, "sh", *NOBODY, "strace", "-f", "-qq", "-o", "/dev/null", "-e",
-                   "trace=ptrace", "-e", "inject=ptrace:error=EPERM"]
+                   "trace=ptrace", "-e", "inject=ptrace:error=EPERM", *helpers.NO_LSAN]
         row(run_as(public, "-p", p.pid, "report", wrapper=wrapper), 77, "E-YAMA", *says)
     finally:
         end(p)
@@ -434,7 +434,8 @@ def test_not_a_core(row, tmp_path, what):
 
 @strace
 def test_pagemap_unreadable(row, service):
-    argv = ["strace", "-f", "-qq", "-o", "/dev/null", "-P", f"/proc/{service.pid}/pagemap", "-e", "inject=openat:error=EACCES"]
+    argv = ["strace", "-f", "-qq", "-o", "/dev/null", "-P", f"/proc/{service.pid}/pagemap", "-e", "inject=openat:error=EACCES",
+            *helpers.NO_LSAN]
     done = subprocess.run([*argv, ARENASCOPE, "-p", str(service.pid), "arenas"], stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, timeout=60)
     run = helpers.Run(argv, done.returncode, done.stdout, done.stderr.decode(), 0)
