@@ -54,7 +54,7 @@ def checked(pid, timeout=60):
     locked = {f["arena"] for f in document["findings"] if f["code"] == "I-BUSY" and "lock is held" in f["message"]}
     assert not busy or locked and {f["arena"] for f in document["findings"] if f["code"] not in TRANSIENT} <= locked, run
     assert run.rc == (0 if document["complete"] else 1) and document["complete"] != busy, run
-    assert document["checked_chunks"] > 100 and document["findings_lost"] == 0, run
+    assert document["checked_chunks"] > 10 and document["findings_lost"] == 0, run
     helpers.wait_for(lambda: running(pid), 5, "the target to run on")
     return document["findings"], busy, run.seconds
 
@@ -128,13 +128,14 @@ def test_is_bounded_in_time_on_a_loaded_machine(victim):
     """A stop of many threads takes its time when the run queue is long: then malloc's locks are not waited for 20 times."""
     load = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(100 if LONG else 20)]
     try:
-        v = victim("attach", "busy", 64)
-        v.line("ready")
+        idle, busy = victim("attach", "idle", 64), victim("attach", "busy", 64)
+        for v in (idle, busy):
+            v.line("ready")
         for _ in range(5):
-            _, _, seconds = checked(v.pid)
-            print(f"{seconds:.1f} s", end=" ")
-            assert seconds < 20, seconds
-        v.quit()
+            usual, seconds = (checked(v.pid, timeout=240)[2] for v in (idle, busy))
+            print(f"{usual:.1f} s idle, {seconds:.1f} s busy;", end=" ")
+            assert seconds < 3 + 8 * usual  # 21 stops in a row were 20 times as much
+        busy.quit()
     finally:
         for process in load:
             process.kill()
