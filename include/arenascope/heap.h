@@ -128,6 +128,7 @@ struct asc_arena {
 	bool on_free_list;
 	bool busy;	  /**< was in the middle of an operation: its lists may not add up */
 	bool attached_known;
+	bool unverified;  /**< read while it ran: may be of another moment than the rest (optimistic) */
 	uint64_t attached_threads;
 	asc_addr top, last_remainder, next, next_free;
 	uint64_t top_size; /**< 0 when there is none */

@@ -26,10 +26,11 @@ static struct asc_error *truncated(const struct asc_arena *a, const char *what)
 {
 	struct asc_error *err;
 
-	if (a->busy)
+	if (a->busy || a->unverified)
 		return asc_err_try(asc_err(ASC_EAGAIN, "arena %u: %s changed while it was read",
 					   a->index, what),
-				   "again; without --no-stop it is read while it stands still");
+				   "again; --capture=copy without --no-stop: it stands still "
+				   "while it is read");
 	err = asc_err(ASC_ENOTFOUND,
 		      "arena %u: a list of free chunks (%s) is damaged, so that glibc's own "
 		      "text cannot be told",

@@ -20,6 +20,8 @@ ASC_MUST struct asc_error *asc_capture_optimistic_run(struct asc_session *s, uns
 
 /* ARENASCOPE_FAULT=freeze:1, for tests: SIGSTOP in the stop; afterwards wait until it goes on. */
 void asc_session_freeze(const struct asc_session *s, bool begin);
+/* ARENASCOPE_FAULT=stall:MS, for tests: reading is as slow as that, in every stop. */
+void asc_session_stall(void);
 
 /* ---- session.c ---- */
 /* Everything that one stop has read. */
@@ -33,10 +35,11 @@ ASC_MUST struct asc_error *asc_session_plan(struct asc_session *s, struct asc_ta
 					    asc_range_vec *v);
 ASC_MUST struct asc_error *asc_session_stop_quiet(struct asc_session *s);
 ASC_MUST struct asc_error *asc_session_read_heaps(struct asc_session *s, unsigned needs);
+/* The target was let go while it was read: what contradicts itself is no damage. */
+void asc_session_doubt(struct asc_session *s);
 struct asc_foresight;
 /* Sets residency, and Rss where @p needs has the ledger. @p before: of before the stop, or NULL */
 ASC_MUST struct asc_error *asc_session_residency(struct asc_session *s, unsigned needs,
 						 struct asc_foresight *before);
-void asc_session_read_rss(struct asc_session *s);
 
 #endif

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 /*
  * --capture=fork: the target is stopped for as long as a fork of it takes. What is of that moment
- * but not memory (threads, mappings, residency, Rss) is read while it is stopped; memory is read
- * from the child afterwards, while the target runs.
+ * but not memory (threads, mappings, the kernel's counters) is read while it is stopped; memory is
+ * read from the child afterwards, while the target runs, and so is which pages there are: a child's
+ * page tables are a copy, but for files and shared memory, which are asked of the target.
  */
 #include <stdlib.h>
 
@@ -13,12 +14,55 @@
 #include "target/capture.h"
 #include "target/foresight.h"
 #include "target/snapshot.h"
+#include "target/vmflags.h"
 
 struct fork_arg {
 	struct asc_session *s;
 	unsigned needs;
 	struct asc_foresight *before;
+	struct asc_vmflags vm;	   /* what the child will not have */
+	struct asc_residency *own; /* of the stop; or NULL: all is known, or nothing is wanted */
+	uint64_t counted;	   /* Rss by the kernel's counters */
+	bool counted_known;
 };
+
+/*
+ * The ledger is of every page of the process. Where the kernel's counters are not exact, Rss has to be
+ * that of smaps, which is asked in the stop, as long as it takes.
+ */
+static struct asc_error *pages_at_stop(struct fork_arg *a)
+{
+	struct asc_session *s = a->s;
+
+	if (!(a->needs & ASC_NEED_LEDGER))
+		return asc_foresight_holds(a->before, s->live)
+			       ? asc_session_residency(s, a->needs, a->before)
+			       : NULL;
+	if (!a->before || !a->before->exact || !a->vm.known ||
+	    asc_foresight_holds(a->before, s->live))
+		return asc_session_residency(s, a->needs, a->before);
+	a->counted_known = asc_counted_rss(asc_target_pid(s->live), &a->counted);
+	return asc_snapshot_own_pages(s->live, a->vm.unforked, a->vm.nunforked, &a->own);
+}
+
+/* From the child, once the target runs. */
+static struct asc_error *pages_of_child(struct fork_arg *a, struct asc_target *child)
+{
+	struct asc_session *s = a->s;
+
+	if (s->residency)
+		return NULL;
+	s->provenance.residency = "child";
+	if (!a->own)
+		return asc_residency_read(child, &s->residency);
+	ASC_TRY(asc_snapshot_residency(child, a->vm.unforked, a->vm.nunforked, a->own,
+				       &s->residency));
+	/* else something was not copied that nobody knew of */
+	s->kernel_rss_known = a->counted_known &&
+			      a->counted == asc_resident_bytes(s->residency, 0, UINT64_MAX);
+	s->kernel_rss = a->counted;
+	return NULL;
+}
 
 static struct asc_error *at_stop(void *arg, const struct asc_stop_slot *slots, size_t n)
 {
@@ -26,9 +70,8 @@ static struct asc_error *at_stop(void *arg, const struct asc_stop_slot *slots, s
 	struct asc_session *s = a->s;
 
 	ASC_TRY(asc_live_take(s->live, slots, n));
-	/* Rss is asked of the target; of what malloc and the stacks use, the child's pages tell later */
-	if (a->needs & ASC_NEED_LEDGER || asc_foresight_holds(a->before, s->live))
-		ASC_TRY(asc_session_residency(s, a->needs, a->before));
+	ASC_TRY(pages_at_stop(a));
+	asc_session_stall();
 	asc_session_freeze(s, true);
 	return NULL;
 }
@@ -57,18 +100,32 @@ static struct asc_error *copy_stacks(struct asc_session *s, struct asc_target *f
  * The child is read where it is, as a stopped process is: no copy of a heap is as fast as one pass over
  * it. Then let it go as soon as may be: while it lives, what the target writes is copied.
  */
-static struct asc_error *read_child(struct asc_session *s, unsigned needs, pid_t child)
+static struct asc_error *read_child(struct fork_arg *a, pid_t child)
 {
 	ASC_AUTO(asc_target_closep) struct asc_target *from = NULL;
+	struct asc_session *s = a->s;
 	struct asc_error *err;
 
 	ASC_TRY(asc_snapshot_open(s->live, child, &from));
-	if (!s->residency)
-		ASC_TRY(asc_residency_read(from, &s->residency));
+	ASC_TRY(pages_of_child(a, from));
 	s->data = from;
-	err = asc_session_read_heaps(s, needs);
+	err = asc_session_read_heaps(s, a->needs);
 	s->data = s->live;
-	return !err && needs & ASC_NEED_STACKS ? copy_stacks(s, from) : err;
+	return !err && a->needs & ASC_NEED_STACKS ? copy_stacks(s, from) : err;
+}
+
+static struct asc_error *take_child(struct fork_arg *a, struct asc_fork *f)
+{
+	struct asc_session *s = a->s;
+	struct asc_error *err;
+
+	s->pause = *asc_act_fork_pause(f);
+	s->busy_retries = asc_act_fork_retries(f);
+	s->provenance.engine = "fork";
+	s->provenance.rounds = 1;
+	err = read_child(a, asc_act_fork_child(f));
+	asc_act_fork_end(f);
+	return err;
 }
 
 struct asc_error *asc_capture_by_fork(struct asc_session *s, unsigned needs)
@@ -102,11 +159,12 @@ struct asc_error *asc_capture_by_fork(struct asc_session *s, unsigned needs)
 	/* a target that ends or changes meanwhile: the stop will tell */
 	asc_error_free(asc_foresight_new(s->live, needs & ASC_NEED_LEDGER, &before));
 	arg.before = before;
-	ASC_TRY(asc_act_fork(&c, &opts, &f));
-	s->pause = *asc_act_fork_pause(f);
-	s->busy_retries = asc_act_fork_retries(f);
-	s->provenance = (struct asc_provenance){ .engine = "fork", .rounds = 1 };
-	err = read_child(s, needs, asc_act_fork_child(f));
-	asc_act_fork_end(f);
+	if (needs & ASC_NEED_LEDGER)
+		ASC_TRY(asc_vmflags_read_all(s->live, &arg.vm));
+	err = asc_act_fork(&c, &opts, &f);
+	if (!err)
+		err = take_child(&arg, f);
+	asc_residency_free(arg.own);
+	asc_vmflags_deinit(&arg.vm);
 	return err;
 }

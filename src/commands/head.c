@@ -31,7 +31,7 @@ enum said {
 /* JSON has every warning in every document; people read it once. */
 #define WARN(s, o, bit, ...)                                                                       \
 	do {                                                                                       \
-		if (asc_out_opts(o)->format != ASC_TEXT || !((s)->said & (bit)))                                   \
+		if (asc_out_opts(o)->format != ASC_TEXT || !((s)->said & (bit)))                   \
 			asc_out_warn(o, __VA_ARGS__);                                              \
 		(s)->said |= (bit);                                                                \
 	} while (0)
@@ -58,15 +58,13 @@ static void put_libc(const struct asc_session *s, struct asc_out *o)
 		layout = asc_layout_from_name(s->libcs[0].layout.from);
 	}
 	asc_out_object(o, "libc", NULL);
-	asc_out_field(o, "version", NULL,
-		      version && *version ? ASC_V_STR(version) : ASC_V_UNKNOWN);
+	asc_out_field(o, "version", NULL, version && *version ? ASC_V_STR(version) : ASC_V_UNKNOWN);
 	asc_out_field(o, "build_id", NULL,
 		      build_id && *build_id ? ASC_V_STR(build_id) : ASC_V_UNKNOWN);
 	asc_out_field(o, "layout", NULL, layout ? ASC_V_STR(layout) : ASC_V_UNKNOWN);
 	asc_out_field(o, "copies", NULL,
 		      s->have & ASC_NEED_LIBC ? ASC_V_COUNT(s->nlibcs) : ASC_V_UNKNOWN);
-	asc_out_field(o, "allocator", NULL,
-		      s->allocator ? ASC_V_STR(s->allocator) : ASC_V_UNKNOWN);
+	asc_out_field(o, "allocator", NULL, s->allocator ? ASC_V_STR(s->allocator) : ASC_V_UNKNOWN);
 	asc_out_object_end(o);
 }
 
@@ -93,6 +91,37 @@ static void put_bytes(struct asc_out *o, const char *key, bool known, uint64_t b
 	asc_out_field(o, key, NULL, known ? ASC_V_BYTES(bytes) : ASC_V_NONE);
 }
 
+/* Which of them may be of another moment than the stop. */
+static void put_unverified(const struct asc_heap *heap, struct asc_out *o)
+{
+	asc_out_list(o, "unverified_arenas", NULL);
+	for (size_t i = 0; i < heap->narenas; i++) {
+		if (heap->arenas[i].unverified)
+			asc_out_item(o, ASC_V_COUNT(i));
+	}
+	asc_out_list_end(o);
+}
+
+/* " in arenas 1, 2, 5 and 12 more", or "" */
+static const char *name_unverified(const struct asc_heap *heap, char *buf, size_t size)
+{
+	enum { NAMED = 6 };
+	size_t n = 0, len = 0;
+
+	buf[0] = 0;
+	for (size_t i = 0; heap && i < heap->narenas; i++) {
+		if (!heap->arenas[i].unverified)
+			continue;
+		if (n < NAMED)
+			len += (size_t)snprintf(buf + len, size - len, "%s%zu",
+						n ? ", " : " in arenas ", i);
+		n++;
+	}
+	if (n > NAMED)
+		snprintf(buf + len, size - len, " and %zu more", n - NAMED);
+	return buf;
+}
+
 /* How it was read, so that a number can be judged. */
 static void put_capture(const struct asc_session *s, struct asc_out *o)
 {
@@ -106,6 +135,11 @@ static void put_capture(const struct asc_session *s, struct asc_out *o)
 	put_bytes(o, "reread_bytes", optimistic, p->reread_bytes);
 	put_bytes(o, "steady_bytes", optimistic, p->steady_bytes);
 	put_bytes(o, "unverified_bytes", optimistic, p->unverified_bytes);
+	if (optimistic && asc_session_heap(s))
+		put_unverified(asc_session_heap(s), o);
+	else
+		asc_out_field(o, "unverified_arenas", NULL, ASC_V_NONE);
+	asc_out_field(o, "residency", NULL, p->residency ? ASC_V_STR(p->residency) : ASC_V_NONE);
 	asc_out_object_end(o);
 }
 
@@ -173,13 +207,16 @@ static void warn_stop(struct asc_session *s, struct asc_out *o)
 		asc_out_partial(o);
 	}
 	if (s->provenance.unverified_bytes) {
-		char a[32], b[32], c[32];
+		char a[32], b[32], c[32], arenas[256];
 
 		WARN(s, o, SAID_UNVERIFIED, "W-UNVERIFIED",
-		     "%s changed while they were read (--capture=optimistic) and may be of another "
-		     "moment than the stop: what is on them is not proven (%s were read in the stop, "
+		     "%s%s changed while they were read (--capture=optimistic) and may be of "
+		     "another "
+		     "moment than the stop: what is on them is not proven (%s were read in the "
+		     "stop, "
 		     "%s were the same before and after it)",
 		     asc_fmt_bytes(a, s->provenance.unverified_bytes, false),
+		     name_unverified(asc_session_heap(s), arenas, sizeof(arenas)),
 		     asc_fmt_bytes(b, s->provenance.reread_bytes, false),
 		     asc_fmt_bytes(c, s->provenance.steady_bytes, false));
 		asc_out_partial(o);
@@ -194,7 +231,8 @@ static void warn_stop(struct asc_session *s, struct asc_out *o)
 		     s->pause.not_stopped);
 	if (s->pause.threads && s->opts.max_pause_ms && !s->opts.hold && !s->opts.no_stop &&
 	    s->pause.ms > (double)s->opts.max_pause_ms)
-		asc_out_warn(o, "W-PAUSE", "the target was stopped for %.0f ms, over --max-pause=%llums",
+		asc_out_warn(o, "W-PAUSE",
+			     "the target was stopped for %.0f ms, over --max-pause=%llums",
 			     s->pause.ms, (unsigned long long)s->opts.max_pause_ms);
 	if (s->pause.watchdog) {
 		asc_out_warn(o, "W-WATCHDOG",
@@ -287,8 +325,8 @@ static void uptime(const struct asc_session *s, char *buf, size_t size)
 		return;
 	double up = (double)ts.tv_sec - (double)st.starttime / (double)tick;
 	const struct asc_out_opts plain = { 0 };
-	ASC_AUTO(asc_freep) char *text = up >= 0 ? asc_fmt_value(ASC_V_SECONDS(up), &plain, false)
-						 : NULL;
+	ASC_AUTO(asc_freep)
+	char *text = up >= 0 ? asc_fmt_value(ASC_V_SECONDS(up), &plain, false) : NULL;
 	if (text)
 		snprintf(buf, size, "   up %s", text);
 }
@@ -337,7 +375,8 @@ struct asc_error *asc_session_run(struct asc_session *s, const struct asc_cmd *c
 				  const struct asc_args *args, struct asc_out *o,
 				  bool *ret_complete)
 {
-	if (asc_out_opts(o)->format == ASC_OPENMETRICS && cmd->flags & (ASC_CMD_STREAM | ASC_CMD_RAW))
+	if (asc_out_opts(o)->format == ASC_OPENMETRICS &&
+	    cmd->flags & (ASC_CMD_STREAM | ASC_CMD_RAW))
 		return asc_usage(cmd, "has no metrics: --format=json, jsonl or csv");
 	if (cmd->flags & ASC_CMD_WRITES && !s->opts.dry_run)
 		ASC_TRY(asc_may_act(s, cmd->name));

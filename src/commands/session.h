@@ -50,6 +50,9 @@ struct asc_session_opts {
 struct asc_provenance {
 	const char *engine; /* "copy", "direct", "optimistic", "fork"; static; NULL: nothing was read */
 	unsigned rounds;    /* stops that it took; 0: none */
+	/* which pages were in memory: "stop", "before" (and the kernel's counters say that nothing has
+	 * changed), "child" (of a fork, which has a copy of the page tables); static; NULL: not read */
+	const char *residency;
 	uint64_t reread_bytes;	   /* optimistic: read in the stop */
 	uint64_t steady_bytes;	   /* read before it, and the same after it */
 	uint64_t unverified_bytes; /* changed meanwhile: chunk boundaries in them are not proven */

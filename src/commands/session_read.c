@@ -129,6 +129,9 @@ static enum asc_capture_mode choose(struct asc_session *s, unsigned needs, uint6
 
 	if (held || s->opts.capture == ASC_CAP_COPY)
 		return ASC_CAP_COPY;
+	/* a stack that is read while its thread runs is none */
+	if (s->opts.capture == ASC_CAP_OPTIMISTIC && needs & ASC_NEED_STACKS)
+		return ASC_CAP_COPY;
 	if (s->opts.capture != ASC_CAP_AUTO)
 		return s->opts.capture;
 	return needs & ASC_NEED_WALK && !fits_pause(s, bytes) && fits_pause(s, 0)
@@ -241,11 +244,6 @@ static struct asc_error *prepare(struct asc_session *s, unsigned *needs, uint64_
 
 /* ---- the stop ---- */
 
-void asc_session_read_rss(struct asc_session *s)
-{
-	s->kernel_rss_known = asc_kernel_rss(asc_target_pid(s->live), &s->kernel_rss);
-}
-
 /* Stop it at a moment when malloc is in the middle of nothing. */
 struct asc_error *asc_session_stop_quiet(struct asc_session *s)
 {
@@ -328,14 +326,12 @@ static struct asc_error *copy_stacks(struct asc_session *s, struct asc_capture_b
 struct asc_error *asc_session_residency(struct asc_session *s, unsigned needs,
 					struct asc_foresight *before)
 {
-	if (asc_foresight_holds(before, s->live)) {
-		s->residency = asc_take(before->residency);
-		s->kernel_rss = before->rss;
-		s->kernel_rss_known = before->rss_known;
-		return NULL;
-	}
-	return asc_residency_and_rss(s->live, needs & ASC_NEED_LEDGER, &s->residency,
-				     &s->kernel_rss, &s->kernel_rss_known);
+	bool foreseen;
+
+	ASC_TRY(asc_foresight_use(before, s->live, needs & ASC_NEED_LEDGER, &s->residency,
+				  &s->kernel_rss, &s->kernel_rss_known, &foreseen));
+	s->provenance.residency = foreseen ? "before" : "stop";
+	return NULL;
 }
 
 /*
@@ -347,6 +343,7 @@ static struct asc_error *read_stopped(struct asc_session *s, unsigned needs, str
 	asc_target_keep_pages(s->live, true);
 	if (needs & PAGES_NEEDS)
 		ASC_TRY(asc_session_residency(s, needs, before ? before->foresight : NULL));
+	asc_session_stall();
 	asc_target_fetch(s->live, s->residency, NULL, 0);
 	if (needs & ASC_NEED_HEAPS)
 		ASC_TRY(asc_session_read_heaps(s, needs));
@@ -373,6 +370,20 @@ static struct asc_error *read_running(struct asc_session *s, unsigned needs)
 	ASC_TRY(read_stopped(s, needs, NULL));
 	s->ran = asc_live_mark_runners(s->live, s->data);
 	return NULL;
+}
+
+void asc_session_doubt(struct asc_session *s)
+{
+	for (size_t i = 0; i < s->nheaps; i++) {
+		struct asc_heap *h = s->heaps[i];
+
+		for (size_t k = 0; h && k < h->narenas; k++)
+			h->arenas[k].unverified = true;
+		for (size_t k = 0; h && k < h->nfindings; k++) {
+			if (h->findings[k].severity == ASC_SEV_CORRUPT)
+				h->findings[k].severity = ASC_SEV_INFO;
+		}
+	}
 }
 
 static void say_pause(struct asc_session *s)
@@ -454,6 +465,8 @@ static struct asc_error *read_stop(struct asc_session *s, unsigned *want)
 		return NULL;
 	}
 	asc_target_release(s->live, &s->pause);
+	if (s->pause.watchdog)
+		asc_session_doubt(s);
 	say_pause(s);
 	if (err || s->data == s->live)
 		return err;
@@ -464,7 +477,7 @@ static struct asc_error *read_live(struct asc_session *s, unsigned *want)
 {
 	if (!asc_diagnose_frozen(asc_target_pid(s->live), s->frozen, sizeof(s->frozen)))
 		s->frozen[0] = 0;
-	switch (choose(s, 0, 0)) {
+	switch (choose(s, *want, 0)) {
 	case ASC_CAP_FORK:
 		return read_fork(s, want);
 	case ASC_CAP_OPTIMISTIC:

@@ -212,6 +212,8 @@ static bool wanted(const struct asc_model *m, size_t arena)
 {
 	const struct asc_region_ref *r;
 
+	if (m->opts->wanted && !m->opts->wanted(m->opts->wanted_arg, m->h->arenas[arena].addr))
+		return false;
 	if (!m->opts->focus || m->work[arena].pieces)
 		return true;
 	r = asc_region_at(m, m->opts->focus);
@@ -244,7 +246,7 @@ static struct asc_error *read_all(struct asc_model *m)
 			ASC_TRY(asc_model_progress(m, 0));
 	}
 	asc_sweep_end(m);
-	if (m->opts->depth != ASC_DEPTH_THREADS)
+	if (m->opts->depth != ASC_DEPTH_THREADS && !m->opts->stepwise)
 		ASC_TRY(asc_mmapped_read(m));
 	m->h->walked = m->opts->depth == ASC_DEPTH_WALK;
 	asc_findings_finish(m);

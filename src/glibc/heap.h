@@ -20,6 +20,11 @@ struct asc_heap_opts {
 	size_t max_findings;   /* 0: 1000 */
 	asc_addr focus; /* not 0: only the arena that holds this address is read beyond its header */
 	bool in_malloc;	       /* a thread that takes no lock is inside malloc: no arena may add up */
+	/* in a stop: lists are followed node by node, mmapped chunks are not searched for */
+	bool stepwise;
+	/* may be NULL: all. Of an arena (by address) that is not wanted there is the header alone. */
+	bool (*wanted)(void *arg, asc_addr arena);
+	void *wanted_arg;
 	bool rehearsal; /* only to learn which pages are read: no sweeps, nothing is kept */
 	bool unproven;	       /* read while it ran: what contradicts itself there need not be damage */
 	/* may be NULL; called now and then; false ends the build with ASC_EINTR */

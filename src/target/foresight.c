@@ -69,6 +69,8 @@ struct asc_error *asc_residency_and_rss(struct asc_target *live, bool want_rss,
 
 /* ---- before the stop ---- */
 
+enum { TRIES = 4 };
+
 /* Fields 10 to 13 of stat: faults of the process and of its children, whose ends add to theirs. */
 static bool read_faults(pid_t pid, uint64_t *ret)
 {
@@ -110,6 +112,16 @@ static bool read_status(pid_t pid, uint64_t *ret)
 	return true;
 }
 
+bool asc_counted_rss(pid_t pid, uint64_t *ret)
+{
+	uint64_t status[5];
+
+	if (!read_status(pid, status))
+		return false;
+	*ret = (status[0] + status[1] + status[2]) * 1024;
+	return true;
+}
+
 static bool same_maps(const struct asc_maps *a, const struct asc_maps *b)
 {
 	if (a->n != b->n)
@@ -148,21 +160,36 @@ void asc_foresight_freep(struct asc_foresight **f)
 	*f = NULL;
 }
 
+/*
+ * Do the kernel's counters agree with the pages, as they were just before or after? @p ret_again: they do
+ * not, but they have changed meanwhile, which may be why.
+ */
+static bool is_exact(const struct asc_foresight *f, pid_t pid, bool *ret_again)
+{
+	uint64_t sum = asc_resident_bytes(f->residency, 0, UINT64_MAX), now;
+	uint64_t before = (f->status[0] + f->status[1] + f->status[2]) * 1024;
+	bool known = f->residency->source != ASC_RESIDENCY_UNKNOWN && asc_counted_rss(pid, &now);
+
+	*ret_again = known && sum != before && sum != now && before != now;
+	return known && (sum == before || sum == now);
+}
+
 struct asc_error *asc_foresight_new(struct asc_target *live, bool rss, struct asc_foresight **ret)
 {
 	ASC_AUTO(asc_foresight_freep) struct asc_foresight *f = calloc(1, sizeof(*f));
 	pid_t pid = asc_target_pid(live);
-	uint64_t sum;
+	bool again = true;
 
 	if (!f)
 		return asc_err(ASC_ENOMEM, "residency");
-	f->steady = read_faults(pid, f->faults) && read_status(pid, f->status);
 	ASC_TRY(asc_maps_copy(asc_target_maps(live), &f->maps));
-	ASC_TRY(asc_residency_and_rss(live, rss, &f->residency, &f->rss, &f->rss_known));
-	sum = asc_resident_bytes(f->residency, 0, UINT64_MAX);
-	f->steady = f->steady && f->residency->source != ASC_RESIDENCY_UNKNOWN &&
-		    sum / 1024 == f->status[0] + f->status[1] + f->status[2] &&
-		    same_counters(f, pid);
+	for (int tries = 0; again && tries < TRIES; tries++) {
+		asc_residency_free(asc_take(f->residency));
+		f->steady = read_faults(pid, f->faults) && read_status(pid, f->status);
+		ASC_TRY(asc_residency_and_rss(live, rss, &f->residency, &f->rss, &f->rss_known));
+		f->exact = is_exact(f, pid, &again);
+	}
+	f->steady = f->steady && f->exact && same_counters(f, pid);
 	*ret = asc_take(f);
 	return NULL;
 }
@@ -171,4 +198,31 @@ bool asc_foresight_holds(const struct asc_foresight *f, struct asc_target *live)
 {
 	return f && f->steady && same_maps(&f->maps, asc_target_maps(live)) &&
 	       same_counters(f, asc_target_pid(live));
+}
+
+struct asc_error *asc_foresight_use(struct asc_foresight *before, struct asc_target *live,
+				    bool want_rss, struct asc_residency **ret, uint64_t *ret_rss,
+				    bool *ret_rss_known, bool *ret_foreseen)
+{
+	uint64_t counted = 0;
+
+	*ret_foreseen = before && before->residency && asc_foresight_holds(before, live);
+	if (*ret_foreseen) {
+		*ret = asc_take(before->residency);
+		*ret_rss = before->rss;
+		*ret_rss_known = before->rss_known;
+		return NULL;
+	}
+	if (!want_rss || !before || !before->exact)
+		return asc_residency_and_rss(live, want_rss, ret, ret_rss, ret_rss_known);
+	ASC_TRY(asc_residency_read(live, ret));
+	if (asc_counted_rss(asc_target_pid(live), &counted) &&
+	    (*ret)->source != ASC_RESIDENCY_UNKNOWN &&
+	    counted == asc_resident_bytes(*ret, 0, UINT64_MAX)) {
+		*ret_rss = counted;
+		*ret_rss_known = true;
+		return NULL;
+	}
+	*ret_rss_known = asc_kernel_rss(asc_target_pid(live), ret_rss);
+	return NULL;
 }

@@ -15,6 +15,7 @@ struct asc_foresight {
 	uint64_t rss; /* sum of smaps */
 	bool rss_known;
 	bool steady; /* nothing changed while it was read */
+	bool exact;  /* the kernel's counters agree with its page tables */
 	/* of the moment */
 	struct asc_maps maps;
 	uint64_t faults[4], status[5];
@@ -28,6 +29,17 @@ bool asc_foresight_holds(const struct asc_foresight *f, struct asc_target *live)
 void asc_foresight_free(struct asc_foresight *f);
 void asc_foresight_freep(struct asc_foresight **f);
 
+/*
+ * With the target stopped: as @p before (or NULL) foresaw it if that still holds (its residency is
+ * taken then), else read now. Rss is that of the kernel's counters where these have proven exact and
+ * agree with the pages, else that of smaps, which is as slow again. @p ret_foreseen: which it was.
+ */
+ASC_MUST struct asc_error *asc_foresight_use(struct asc_foresight *before, struct asc_target *live,
+					     bool want_rss, struct asc_residency **ret,
+					     uint64_t *ret_rss, bool *ret_rss_known,
+					     bool *ret_foreseen);
+/* Rss as the kernel's counters have it, which not every kernel keeps exact. @return false: unknown */
+bool asc_counted_rss(pid_t pid, uint64_t *ret);
 /* The kernel's sum of Rss (smaps). @return false: it could not be read */
 bool asc_kernel_rss(pid_t pid, uint64_t *ret);
 /* Read now; the two side by side. */

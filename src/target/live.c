@@ -530,6 +530,12 @@ static struct asc_error *live_residency(struct asc_target *t, struct asc_residen
 	return asc_pagemap_residency(l->pagemap, &t->maps, ret);
 }
 
+struct asc_error *asc_live_residency_part(struct asc_target *live, const struct asc_maps *part,
+					  struct asc_residency **ret)
+{
+	return asc_pagemap_residency_part(live_of(live)->pagemap, part, ret);
+}
+
 void asc_live_set_no_scan(struct asc_target *live)
 {
 	asc_pagemap_set_no_scan(live_of(live)->pagemap);

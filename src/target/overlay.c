@@ -8,28 +8,44 @@
 
 #include "base/cleanup.h"
 #include "base/num.h"
+#include "base/vec.h"
 #include "target/capture.h"
 #include "target/target.h"
 
-enum { BATCH_PIECES = 128, BATCH_PAGES = 512 };
+enum { BATCH_PIECES = 128, BATCH_PAGES = 512, BLOCK_PAGES = 64, PAGE_MAX = 64 << 10 };
 static const uint64_t NO_PAGE = UINT64_MAX;
 
+enum phase { RUNNING, STOPPED, AFTER };
+
+/* A page that was kept. */
 struct slot {
 	uint64_t page; /* address; NO_PAGE: free */
-	uint64_t at;   /* page number in the buffer */
+	uint64_t at;   /* page number in the buffer, NO_PAGE: forgotten */
+};
+
+/* Digests of a page; 0: it was not read. Two readers may write them side by side. */
+struct note {
+	uint64_t before, after;
+};
+
+struct block {
+	uint64_t nr; /* of its first page, in blocks */
+	struct note notes[BLOCK_PAGES];
 };
 
 struct overlay {
 	struct asc_target t;
-	struct asc_target *base, *live; /* live: only in the stop */
-	struct asc_residency *before;
-	const struct asc_residency *now;
+	struct asc_target *live;
+	const struct asc_residency *res; /* before, from the stop on that of the stop */
+	enum phase phase;
 	uint64_t deadline;
 	bool cut;
 	struct slot *slots; /* open addressing */
 	size_t mask;
 	uint8_t *pages;
 	size_t bytes, used, cap; /* used, cap: pages */
+	struct block **blocks;	 /* open addressing, at most half full */
+	size_t nblocks, blocks_cap;
 };
 
 static struct overlay *overlay_of(struct asc_target *t)
@@ -45,13 +61,27 @@ static uint64_t now_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
+static size_t hash(uint64_t nr)
+{
+	return (size_t)(nr * 0x9e3779b97f4a7c15u >> 20);
+}
+
+/* ---- pages that were kept ---- */
+
 static struct slot *find(const struct overlay *o, uint64_t page)
 {
-	size_t h = (size_t)((page / o->t.page_size) * 0x9e3779b97f4a7c15u >> 20) & o->mask;
+	size_t h = hash(page / o->t.page_size) & o->mask;
 
 	while (o->slots[h].page != NO_PAGE && o->slots[h].page != page)
 		h = (h + 1) & o->mask;
 	return &o->slots[h];
+}
+
+static const uint8_t *fresh(const struct overlay *o, uint64_t page)
+{
+	const struct slot *s = find(o, page);
+
+	return s->page == page && s->at != NO_PAGE ? o->pages + s->at * o->t.page_size : NULL;
 }
 
 static void empty(struct overlay *o)
@@ -59,6 +89,106 @@ static void empty(struct overlay *o)
 	for (size_t i = 0; i <= o->mask; i++)
 		o->slots[i].page = NO_PAGE;
 	o->used = 0;
+}
+
+/* ---- digests ---- */
+
+static uint64_t mix(uint64_t a, uint64_t b)
+{
+	a = (a ^ b) * 0x9fb21c651e98df25u;
+	return a << 29 | a >> 35;
+}
+
+/* Of a whole page. In each lane every step can be undone, so that no change of one word is lost. */
+static uint64_t digest(const uint8_t *p, size_t n)
+{
+	enum { LANES = 8 };
+	uint64_t lane[LANES] = { 1, 2, 3, 4, 5, 6, 7, 8 }, sum = n;
+
+	for (size_t i = 0; i + sizeof(lane) <= n; i += sizeof(lane)) {
+		for (size_t k = 0; k < LANES; k++)
+			lane[k] = mix(lane[k], asc_load_u64(p + i + k * 8));
+	}
+	for (size_t k = 0; k < LANES; k++)
+		sum = mix(sum, lane[k]);
+	return sum ? sum : 1;
+}
+
+static struct block **block_at(const struct overlay *o, uint64_t nr)
+{
+	size_t h = hash(nr) & (o->blocks_cap - 1);
+
+	while (o->blocks[h] && o->blocks[h]->nr != nr)
+		h = (h + 1) & (o->blocks_cap - 1);
+	return &o->blocks[h];
+}
+
+static struct note *note_of(const struct overlay *o, uint64_t page)
+{
+	uint64_t nr = page / o->t.page_size;
+	struct block *b = *block_at(o, nr / BLOCK_PAGES);
+
+	return b ? &b->notes[nr % BLOCK_PAGES] : NULL;
+}
+
+static struct asc_error *grow_blocks(struct overlay *o)
+{
+	struct block **old = o->blocks;
+	size_t n = o->blocks_cap, cap = asc_max(2 * n, 1024);
+	struct block **v = calloc(cap, sizeof(struct block *));
+
+	if (!v)
+		return asc_err(ASC_ENOMEM, "digests of %zu pages", cap * BLOCK_PAGES);
+	o->blocks = v;
+	o->blocks_cap = cap;
+	for (size_t i = 0; i < n; i++) {
+		if (old[i])
+			*block_at(o, old[i]->nr) = old[i];
+	}
+	free(old);
+	return NULL;
+}
+
+/* Room for a digest of each page of @p res, so that none is made while two readers are at work. */
+static struct asc_error *make_notes(struct overlay *o, const struct asc_residency *res)
+{
+	const uint64_t bytes = o->t.page_size * BLOCK_PAGES;
+
+	for (size_t i = 0; i < res->n; i++) {
+		uint64_t end = (res->v[i].end - 1) / bytes;
+
+		for (uint64_t nr = res->v[i].start / bytes; nr <= end; nr++) {
+			struct block **at, *b;
+
+			if (o->nblocks * 2 >= o->blocks_cap)
+				ASC_TRY(grow_blocks(o));
+			at = block_at(o, nr);
+			if (*at)
+				continue;
+			b = calloc(1, sizeof(*b));
+			if (!b)
+				return asc_err(ASC_ENOMEM, "digests of pages");
+			b->nr = nr;
+			*at = b;
+			o->nblocks++;
+		}
+	}
+	return NULL;
+}
+
+static void take_note(struct overlay *o, uint64_t page, const uint8_t *bytes)
+{
+	struct note *n = note_of(o, page);
+	uint64_t d;
+
+	if (!n)
+		return;
+	d = digest(bytes, (size_t)o->t.page_size);
+	if (o->phase == RUNNING)
+		__atomic_store_n(&n->before, d, __ATOMIC_RELAXED);
+	else if (__atomic_load_n(&n->after, __ATOMIC_RELAXED) == 0 || d != n->before)
+		/* read more than once: it counts that it differed once */
+		__atomic_store_n(&n->after, d, __ATOMIC_RELAXED);
 }
 
 /* ---- residency ---- */
@@ -72,101 +202,157 @@ static bool in_runs(const struct asc_residency *r, asc_addr addr, asc_addr *ret_
 	return in;
 }
 
-static bool known(const struct asc_residency *r)
-{
-	return r && r->source != ASC_RESIDENCY_UNKNOWN;
-}
-
 static bool is_plain_anonymous(const struct asc_map *m)
 {
 	return m && !m->inode && !(m->flags & ASC_MAP_SHARED) && strncmp(m->path, "[v", 2) != 0;
 }
 
-/* ---- reading ---- */
+/*
+ * Memory from @p at on that was never touched: zeros, and reading it would make the kernel map a page.
+ * @return its bytes, 0: there is a page; @p ret_there: bytes that are alike in this
+ */
+static uint64_t absent(const struct overlay *o, asc_addr at, uint64_t *ret_there)
+{
+	const struct asc_map *m = asc_maps_find(&o->t.maps, at);
+	asc_addr end = UINT64_MAX;
+	bool in = true;
 
-/* One page out of the process. @return its bytes, NULL: time or room is up, or not readable */
-static const uint8_t *take_page(struct overlay *o, struct slot *s, uint64_t page)
+	if (o->res && o->res->source != ASC_RESIDENCY_UNKNOWN && is_plain_anonymous(m))
+		in = in_runs(o->res, at, &end);
+	if (m)
+		end = asc_min(end, m->end);
+	*ret_there = end - at;
+	return in ? 0 : end - at;
+}
+
+/* ---- reading: while it runs ---- */
+
+/* Whole pages, none of them fresh. @return bytes, whole pages */
+static size_t read_pages(struct overlay *o, asc_addr at, uint8_t *buf, size_t len)
 {
 	const size_t size = (size_t)o->t.page_size;
-	asc_addr end;
+	size_t n = 0, got;
+
+	if (o->phase == AFTER && fresh(o, at)) {
+		memcpy(buf, fresh(o, at), size);
+		return size;
+	}
+	while (n < len && (o->phase == RUNNING || !fresh(o, at + n)))
+		n += size;
+	got = asc_align_down(asc_read_some(o->live, at, buf, n), size);
+	for (size_t i = 0; i < got; i += size)
+		take_note(o, at + i, buf + i);
+	return got;
+}
+
+/* Part of a page. */
+static size_t read_part(struct overlay *o, asc_addr at, uint8_t *buf, size_t len)
+{
+	const asc_addr page = asc_align_down(at, o->t.page_size);
+	uint8_t bytes[PAGE_MAX];
+
+	if (read_pages(o, page, bytes, (size_t)o->t.page_size) == 0)
+		return 0;
+	memcpy(buf, bytes + (at - page), len);
+	return len;
+}
+
+static size_t read_running(struct overlay *o, asc_addr addr, uint8_t *buf, size_t len)
+{
+	const size_t size = (size_t)o->t.page_size;
+	size_t done = 0;
+
+	while (done < len) {
+		asc_addr at = addr + done;
+		size_t in = (size_t)(at % size), n = len - done, got;
+		uint64_t there, zeros = absent(o, at, &there);
+
+		if (zeros) {
+			got = n = (size_t)asc_min(n, zeros);
+			memset(buf + done, 0, n);
+		} else if (in || n < size) {
+			n = asc_min(n, size - in);
+			got = read_part(o, at, buf + done, n);
+		} else {
+			n = asc_align_down((size_t)asc_min(n, asc_max(there, size)), size);
+			got = read_pages(o, at, buf + done, n);
+		}
+		done += got;
+		if (!got)
+			break;
+	}
+	return done;
+}
+
+/* ---- reading: in the stop ---- */
+
+/* One page out of the process. @return its bytes, NULL: time or room is up, or not readable */
+static const uint8_t *take_page(struct overlay *o, uint64_t page)
+{
+	const size_t size = (size_t)o->t.page_size;
+	uint8_t *to = o->pages + o->used * size;
+	uint64_t there;
 
 	o->cut |= o->used == o->cap || now_ns() > o->deadline;
 	if (o->cut)
 		return NULL;
-	uint8_t *to = o->pages + o->used * size;
-	/* a page that was never touched is zeros; reading it would make the kernel map one */
-	if (known(o->now) && !in_runs(o->now, page, &end) &&
-	    is_plain_anonymous(asc_maps_find(&o->t.maps, page)))
+	if (absent(o, page, &there))
 		memset(to, 0, size);
 	else if (asc_read_some(o->live, page, to, size) != size)
 		return NULL;
-	*s = (struct slot){ page, o->used++ };
+	*find(o, page) = (struct slot){ page, o->used++ };
 	return to;
 }
 
-/*
- * What was read before the stop. @p len reaches to the end of the page at most. A page that came
- * since is unknown if it was not taken, one that has gone reads as zeros.
- */
-static size_t read_before(struct overlay *o, asc_addr addr, void *buf, size_t len)
+static size_t read_stopped(struct overlay *o, asc_addr addr, uint8_t *buf, size_t len)
 {
-	asc_addr end;
+	size_t done = 0;
 
-	if (known(o->now) && known(o->before) &&
-	    is_plain_anonymous(asc_maps_find(&o->t.maps, addr))) {
-		if (!in_runs(o->now, addr, &end)) {
-			memset(buf, 0, len);
-			return len;
-		}
-		if (!in_runs(o->before, addr, &end))
-			return 0;
+	while (done < len) {
+		asc_addr at = addr + done, page = asc_align_down(at, o->t.page_size);
+		size_t in = (size_t)(at - page);
+		size_t n = asc_min(len - done, (size_t)o->t.page_size - in);
+		const uint8_t *bytes = fresh(o, page);
+
+		if (!bytes)
+			bytes = take_page(o, page);
+		if (!bytes)
+			break;
+		memcpy(buf + done, bytes + in, n);
+		done += n;
 	}
-	return asc_read_some(o->base, addr, buf, len);
+	return done;
 }
 
 static size_t overlay_read(struct asc_target *t, asc_addr addr, void *buf, size_t len)
 {
 	struct overlay *o = overlay_of(t);
-	size_t done = 0;
 
-	while (done < len) {
-		asc_addr at = addr + done, page = asc_align_down(at, t->page_size);
-		size_t in = (size_t)(at - page), n;
-		struct slot *s = find(o, page);
-		const uint8_t *bytes = NULL;
-
-		n = asc_min(len - done, (size_t)t->page_size - in);
-		if (s->page == page)
-			bytes = o->pages + s->at * (size_t)t->page_size;
-		else if (o->live)
-			bytes = take_page(o, s, page);
-		if (bytes)
-			memcpy((uint8_t *)buf + done, bytes + in, n);
-		else if (o->live || read_before(o, at, (uint8_t *)buf + done, n) != n)
-			break;
-		done += n;
-	}
-	return done;
+	return o->phase == STOPPED ? read_stopped(o, addr, buf, len)
+				   : read_running(o, addr, buf, len);
 }
 
 static void overlay_close(struct asc_target *t)
 {
 	struct overlay *o = overlay_of(t);
 
-	asc_target_close(o->base);
-	asc_residency_free(o->before);
+	for (size_t i = 0; i < o->blocks_cap; i++)
+		free(o->blocks[i]);
+	free(o->blocks);
 	free(o->slots);
 	if (o->pages)
 		munmap(o->pages, o->bytes);
 }
 
+/* Two may read at once while it runs; in a stop one list is followed after the other. */
 static const struct asc_target_ops ops = {
 	.kind = ASC_CAPTURE,
+	.concurrent_bulk = true,
 	.read = overlay_read,
 	.close = overlay_close,
 };
 
-/* ---- making ---- */
+/* ---- its life ---- */
 
 static struct asc_error *make_room(struct overlay *o, uint64_t room)
 {
@@ -193,27 +379,42 @@ static struct asc_error *make_room(struct overlay *o, uint64_t room)
 	return NULL;
 }
 
-struct asc_error *asc_overlay_new(struct asc_target *base, struct asc_residency *before,
+struct asc_error *asc_overlay_new(struct asc_target *live, const struct asc_residency *before,
 				  uint64_t room, struct asc_target **ret)
 {
 	ASC_AUTO(asc_target_closep) struct asc_target *t = calloc(1, sizeof(struct overlay));
 
-	if (!t) {
-		asc_target_close(base);
-		asc_residency_free(before);
+	if (!t)
 		return asc_err(ASC_ENOMEM, "pages of a stop");
-	}
 	t->ops = &ops;
-	overlay_of(t)->base = base;
-	overlay_of(t)->before = before;
-	ASC_TRY(asc_capture_head(base, t));
+	overlay_of(t)->live = live;
+	overlay_of(t)->res = before;
+	ASC_TRY(asc_capture_head(live, t));
+	if (t->page_size > PAGE_MAX)
+		return asc_err(ASC_EUNSUPPORTED, "pages of %llu bytes",
+			       (unsigned long long)t->page_size);
+	ASC_TRY(grow_blocks(overlay_of(t)));
+	ASC_TRY(make_notes(overlay_of(t), before));
 	ASC_TRY(make_room(overlay_of(t), room));
 	*ret = asc_take(t);
 	return NULL;
 }
 
-struct asc_error *asc_overlay_begin(struct asc_target *t, struct asc_target *live,
-				    const struct asc_residency *now, uint64_t deadline_ns)
+/* What was read after the last stop was read before the next one. */
+static void turn_notes(struct overlay *o)
+{
+	for (size_t i = 0; i < o->blocks_cap; i++) {
+		struct block *b = o->blocks[i];
+
+		for (size_t k = 0; b && k < BLOCK_PAGES; k++) {
+			if (b->notes[k].after)
+				b->notes[k] = (struct note){ b->notes[k].after, 0 };
+		}
+	}
+}
+
+struct asc_error *asc_overlay_begin(struct asc_target *t, const struct asc_residency *now,
+				    uint64_t deadline_ns)
 {
 	struct overlay *o = overlay_of(t);
 
@@ -223,13 +424,39 @@ struct asc_error *asc_overlay_begin(struct asc_target *t, struct asc_target *liv
 	t->threads = NULL;
 	t->auxv = NULL;
 	t->nthreads = t->nauxv = 0;
-	ASC_TRY(asc_capture_head(live, t));
-	empty(o);
-	o->live = live;
-	o->now = now;
+	ASC_TRY(asc_capture_head(o->live, t));
+	if (o->phase == AFTER) {
+		turn_notes(o);
+		empty(o);
+	}
+	o->phase = STOPPED;
+	o->res = now;
 	o->cut = false;
 	o->deadline = deadline_ns;
 	return NULL;
+}
+
+struct asc_error *asc_overlay_end(struct asc_target *t)
+{
+	struct overlay *o = overlay_of(t);
+
+	if (o->phase != STOPPED)
+		return NULL;
+	o->phase = AFTER;
+	return o->res ? make_notes(o, o->res) : NULL;
+}
+
+void asc_overlay_forget(struct asc_target *t, struct asc_range range)
+{
+	struct overlay *o = overlay_of(t);
+	asc_addr end = range.addr + range.len;
+
+	for (size_t i = 0; i <= o->mask; i++) {
+		struct slot *s = &o->slots[i];
+
+		if (s->page != NO_PAGE && s->page < end && s->page + t->page_size > range.addr)
+			s->at = NO_PAGE;
+	}
 }
 
 /* ---- taking many ---- */
@@ -276,29 +503,40 @@ static void add_page(struct overlay *o, struct batch *b, asc_addr page)
 	b->pages++;
 }
 
+/* @return false: no more */
+static bool pull_range(struct overlay *o, struct batch *b, asc_addr at, asc_addr end)
+{
+	while (at < end) {
+		uint64_t there, zeros = absent(o, at, &there);
+		asc_addr to = asc_min(
+			end, at + asc_max(asc_align_up(there, o->t.page_size), o->t.page_size));
+
+		for (; !zeros && at < to; at += o->t.page_size) {
+			if (find(o, at)->page == at)
+				continue;
+			if (b->n == BATCH_PIECES || b->pages == BATCH_PAGES)
+				flush(o, b);
+			o->cut |= o->used + b->pages == o->cap ||
+				  (!b->pages && now_ns() > o->deadline);
+			if (o->cut)
+				return false;
+			add_page(o, b, at);
+		}
+		at = to; /* what is not there is known to be zeros */
+	}
+	return true;
+}
+
 void asc_overlay_pull(struct asc_target *t, const struct asc_range *ranges, size_t n)
 {
 	struct overlay *o = overlay_of(t);
 	struct batch b;
 
 	b.n = b.pages = 0;
-	for (size_t i = 0; i < n && o->live; i++) {
-		asc_addr at = asc_align_down(ranges[i].addr, t->page_size);
-		asc_addr end = asc_align_up(ranges[i].addr + ranges[i].len, t->page_size);
-
-		for (; at < end; at += t->page_size) {
-			if (find(o, at)->page == at)
-				continue;
-			if (b.n == BATCH_PIECES || b.pages == BATCH_PAGES)
-				flush(o, &b);
-			o->cut |= o->used + b.pages == o->cap ||
-				  (!b.pages && now_ns() > o->deadline);
-			if (o->cut) {
-				flush(o, &b);
-				return;
-			}
-			add_page(o, &b, at);
-		}
+	for (size_t i = 0; i < n && o->phase == STOPPED; i++) {
+		if (!pull_range(o, &b, asc_align_down(ranges[i].addr, t->page_size),
+				asc_align_up(ranges[i].addr + ranges[i].len, t->page_size)))
+			break;
 	}
 	flush(o, &b);
 }
@@ -308,25 +546,52 @@ bool asc_overlay_is_cut(const struct asc_target *t)
 	return ((const struct overlay *)t)->cut;
 }
 
-void asc_overlay_end(struct asc_target *t)
-{
-	overlay_of(t)->live = NULL;
-}
-
-bool asc_overlay_is_fresh(const struct asc_target *t, asc_addr addr)
-{
-	const struct overlay *o = (const struct overlay *)t;
-	uint64_t page = asc_align_down(addr, t->page_size);
-
-	return find(o, page)->page == page;
-}
-
 uint64_t asc_overlay_fresh_bytes(const struct asc_target *t)
 {
 	return ((const struct overlay *)t)->used * t->page_size;
 }
 
-struct asc_target *asc_overlay_base(struct asc_target *t)
+/* ---- the verdict ---- */
+
+static int by_addr(const void *a, const void *b)
 {
-	return overlay_of(t)->base;
+	const struct asc_range *x = a, *y = b;
+
+	return (x->addr > y->addr) - (x->addr < y->addr);
+}
+
+struct asc_error *asc_overlay_changed(const struct asc_target *t, struct asc_range **ret,
+				      size_t *ret_n, uint64_t *ret_steady)
+{
+	const struct overlay *o = (const struct overlay *)t;
+	const uint64_t size = t->page_size;
+	ASC_VEC(struct asc_range) v = { 0 };
+	uint64_t steady = 0;
+
+	for (size_t i = 0; i < o->blocks_cap; i++) {
+		const struct block *b = o->blocks[i];
+
+		for (size_t k = 0; b && k < BLOCK_PAGES; k++) {
+			const struct note *n = &b->notes[k];
+			struct asc_range r = { (b->nr * BLOCK_PAGES + k) * size, size };
+			struct asc_error *err;
+
+			if (!n->after || fresh(o, r.addr))
+				continue;
+			if (n->after == n->before) {
+				steady += size;
+				continue;
+			}
+			err = asc_vec_push(&v, r);
+			if (err) {
+				asc_vec_free(&v);
+				return err;
+			}
+		}
+	}
+	asc_sort(v.data, v.len, sizeof(*v.data), by_addr);
+	*ret = v.data;
+	*ret_n = v.len;
+	*ret_steady = steady;
+	return NULL;
 }

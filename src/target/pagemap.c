@@ -231,16 +231,12 @@ static int scan_some(int fd, uint64_t start, uint64_t end, uint64_t categories,
 	return r;
 }
 
-/* @return NULL; *ret_errno != 0 if this kernel cannot */
-static struct asc_error *by_scan(struct scan *s, int *ret_errno)
+/* [at, end). @return NULL; *ret_errno != 0 if this kernel cannot */
+static struct asc_error *scan_range(struct scan *s, uint64_t at, uint64_t end, int *ret_errno)
 {
 	uint64_t categories = IS_FILE | IS_PRESENT | IS_SWAPPED | IS_PFNZERO | IS_HUGE | IS_GUARD;
-	uint64_t at = 0, end = 0;
 	int n;
 
-	/* the kernel's half (vsyscall) is not in the page tables of the process */
-	for (size_t i = 0; i < s->maps->n && s->maps->v[i].end <= INT64_MAX; i++)
-		end = s->maps->v[i].end;
 	while (at < end) {
 		uint64_t next = at;
 
@@ -269,7 +265,29 @@ static struct asc_error *by_scan(struct scan *s, int *ret_errno)
 		}
 		at = next;
 	}
+	return NULL;
+}
+
+/*
+ * All at once, gaps between mappings cost nothing; or, where other mappings are not to be looked at,
+ * those that border on each other.
+ */
+static struct asc_error *by_scan(struct scan *s, bool part, int *ret_errno)
+{
+	const struct asc_maps *maps = s->maps;
+
 	*ret_errno = 0;
+	/* the kernel's half (vsyscall) is not in the page tables of the process */
+	for (size_t i = 0; i < maps->n && maps->v[i].end <= INT64_MAX && !*ret_errno;) {
+		uint64_t start = part ? maps->v[i].start : 0, end = maps->v[i].end;
+
+		for (i++; i < maps->n && maps->v[i].end <= INT64_MAX; i++) {
+			if (part && maps->v[i].start != end)
+				break;
+			end = maps->v[i].end;
+		}
+		ASC_TRY(scan_range(s, start, end, ret_errno));
+	}
 	return NULL;
 }
 
@@ -511,8 +529,8 @@ static struct asc_error *unknown(struct asc_pagemap *p, int e, struct asc_reside
 	return NULL;
 }
 
-struct asc_error *asc_pagemap_residency(struct asc_pagemap *p, const struct asc_maps *maps,
-					struct asc_residency **ret)
+static struct asc_error *residency(struct asc_pagemap *p, const struct asc_maps *maps, bool part,
+				   struct asc_residency **ret)
 {
 	struct scan s = { .p = p, .maps = maps };
 	enum asc_residency_source source = ASC_RESIDENCY_SCAN;
@@ -522,7 +540,7 @@ struct asc_error *asc_pagemap_residency(struct asc_pagemap *p, const struct asc_
 	if (p->fd < 0)
 		return unknown(p, p->open_errno, ret);
 	if (!p->no_scan)
-		err = by_scan(&s, &e);
+		err = by_scan(&s, part, &e);
 	if (!err && e) {
 		source = ASC_RESIDENCY_PAGEMAP;
 		s.runs.len = s.at = 0;
@@ -534,4 +552,16 @@ struct asc_error *asc_pagemap_residency(struct asc_pagemap *p, const struct asc_
 		return err ? err : unknown(p, e, ret);
 	}
 	return asc_residency_init(source, p->page_size, s.runs.data, s.runs.len, ret);
+}
+
+struct asc_error *asc_pagemap_residency(struct asc_pagemap *p, const struct asc_maps *maps,
+					struct asc_residency **ret)
+{
+	return residency(p, maps, false, ret);
+}
+
+struct asc_error *asc_pagemap_residency_part(struct asc_pagemap *p, const struct asc_maps *maps,
+					     struct asc_residency **ret)
+{
+	return residency(p, maps, true, ret);
 }

@@ -15,6 +15,10 @@ ASC_MUST struct asc_error *asc_pagemap_open(pid_t pid, pid_t tid, struct asc_pag
 void asc_pagemap_close(struct asc_pagemap *p);
 ASC_MUST struct asc_error *asc_pagemap_residency(struct asc_pagemap *p, const struct asc_maps *maps,
 						 struct asc_residency **ret);
+/* The same of some mappings alone: @p maps lacks others, whose page tables are not looked at. */
+ASC_MUST struct asc_error *asc_pagemap_residency_part(struct asc_pagemap *p,
+						      const struct asc_maps *maps,
+						      struct asc_residency **ret);
 /* Pretend that the kernel has no PAGEMAP_SCAN (tests). */
 void asc_pagemap_set_no_scan(struct asc_pagemap *p);
 /* The same for a live target. */

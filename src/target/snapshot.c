@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/uio.h>
 
 #include "base/cleanup.h"
@@ -84,6 +85,79 @@ static bool snapshot_alive(struct asc_target *t)
 static struct asc_error *snapshot_residency(struct asc_target *t, struct asc_residency **ret)
 {
 	return asc_pagemap_residency(((struct snapshot *)t)->pagemap, &t->maps, ret);
+}
+
+/* ---- which pages ---- */
+
+static bool overlaps(const struct asc_map *m, const struct asc_range *v, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		if (v[i].addr < m->end && m->start < v[i].addr + v[i].len)
+			return true;
+	}
+	return false;
+}
+
+/* Those that a fork copies the page tables of, or the others. @p ret: its paths are those of @p maps */
+static struct asc_error *choose(const struct asc_maps *maps, const struct asc_range *unforked,
+				size_t n, bool copied, struct asc_maps *ret)
+{
+	ret->v = calloc(maps->n + 1, sizeof(*ret->v));
+	if (!ret->v)
+		return asc_err(ASC_ENOMEM, "%zu mappings", maps->n);
+	for (size_t i = 0; i < maps->n; i++) {
+		const struct asc_map *m = &maps->v[i];
+		bool is = !m->inode && !(m->flags & ASC_MAP_SHARED) &&
+			  strncmp(m->path, "[v", 2) != 0 && !overlaps(m, unforked, n);
+
+		if (is == copied)
+			ret->v[ret->n++] = *m;
+	}
+	return NULL;
+}
+
+struct asc_error *asc_snapshot_own_pages(struct asc_target *live, const struct asc_range *unforked,
+					 size_t n, struct asc_residency **ret)
+{
+	struct asc_maps part = { 0 };
+	struct asc_error *err = choose(&live->maps, unforked, n, false, &part);
+
+	if (!err)
+		err = asc_live_residency_part(live, &part, ret);
+	free(part.v);
+	return err;
+}
+
+static struct asc_error *join(const struct asc_residency *a, const struct asc_residency *b,
+			      struct asc_residency **ret)
+{
+	struct asc_page_run *runs;
+
+	if (a->source == ASC_RESIDENCY_UNKNOWN || b->source == ASC_RESIDENCY_UNKNOWN)
+		return asc_residency_init(ASC_RESIDENCY_UNKNOWN, a->page_size, NULL, 0, ret);
+	runs = calloc(a->n + b->n + 1, sizeof(*runs));
+	if (!runs)
+		return asc_err(ASC_ENOMEM, "residency of %zu runs", a->n + b->n);
+	memcpy(runs, a->v, a->n * sizeof(*runs));
+	memcpy(runs + a->n, b->v, b->n * sizeof(*runs));
+	return asc_residency_init(a->source, a->page_size, runs, a->n + b->n, ret);
+}
+
+struct asc_error *asc_snapshot_residency(struct asc_target *t, const struct asc_range *unforked,
+					 size_t n, const struct asc_residency *own,
+					 struct asc_residency **ret)
+{
+	struct asc_residency *copied = NULL;
+	struct asc_maps part = { 0 };
+	struct asc_error *err = choose(&t->maps, unforked, n, true, &part);
+
+	if (!err)
+		err = asc_pagemap_residency_part(((struct snapshot *)t)->pagemap, &part, &copied);
+	free(part.v);
+	if (!err)
+		err = join(own, copied, ret);
+	asc_residency_free(copied);
+	return err;
 }
 
 static void snapshot_close(struct asc_target *t)

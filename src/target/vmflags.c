@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Which mappings are locked (mlock, mlockall) or from the hugetlb pool: madvise(MADV_DONTNEED)
- * fails or does nothing on them, and malloc_trim does not notice.
+ * fails or does nothing on them, and malloc_trim does not notice. And which of them a fork does not
+ * copy.
  */
 #include "target/vmflags.h"
 
@@ -50,7 +51,7 @@ struct asc_error *asc_vmflags_parse(FILE *smaps, struct asc_vmflags *ret)
 	ASC_AUTO(asc_freep) char *line = NULL;
 	size_t cap = 0;
 	struct asc_range at = { 0 };
-	ASC_VEC(struct asc_range) locked = { 0 }, huge = { 0 };
+	ASC_VEC(struct asc_range) locked = { 0 }, huge = { 0 }, unforked = { 0 };
 
 	while (!err && getline(&line, &cap, smaps) > 0) {
 		if (header(line, &at) || strncmp(line, "VmFlags:", 8) || !at.len)
@@ -59,16 +60,21 @@ struct asc_error *asc_vmflags_parse(FILE *smaps, struct asc_vmflags *ret)
 			err = asc_vec_push(&locked, at);
 		if (!err && has_flag(line + 8, "ht"))
 			err = asc_vec_push(&huge, at);
+		if (!err && (has_flag(line + 8, "dc") || has_flag(line + 8, "wf")))
+			err = asc_vec_push(&unforked, at);
 	}
 	if (err) {
 		asc_vec_free(&locked);
 		asc_vec_free(&huge);
+		asc_vec_free(&unforked);
 		return err;
 	}
 	*ret = (struct asc_vmflags){ .mlocked = locked.data,
 				     .nmlocked = locked.len,
 				     .hugetlb = huge.data,
 				     .nhugetlb = huge.len,
+				     .unforked = unforked.data,
+				     .nunforked = unforked.len,
 				     .known = true };
 	return NULL;
 }
@@ -113,16 +119,22 @@ static bool nothing_special(pid_t pid)
 
 struct asc_error *asc_vmflags_read(const struct asc_target *t, struct asc_vmflags *ret)
 {
+	*ret = (struct asc_vmflags){ 0 };
+	if (asc_target_kind(t) == ASC_LIVE && nothing_special(t->pid)) {
+		ret->known = true;
+		return NULL;
+	}
+	return asc_vmflags_read_all(t, ret);
+}
+
+struct asc_error *asc_vmflags_read_all(const struct asc_target *t, struct asc_vmflags *ret)
+{
 	ASC_AUTO(asc_freep) char *path = NULL;
 	ASC_AUTO(asc_fclosep) FILE *f = NULL;
 
 	*ret = (struct asc_vmflags){ 0 };
 	if (asc_target_kind(t) != ASC_LIVE)
 		return NULL;
-	if (nothing_special(t->pid)) {
-		ret->known = true;
-		return NULL;
-	}
 	if (asprintf(&path, "/proc/%d/smaps", (int)t->pid) < 0) {
 		path = NULL;
 		return asc_err(ASC_ENOMEM, "VmFlags");
@@ -135,5 +147,6 @@ void asc_vmflags_deinit(struct asc_vmflags *v)
 {
 	free(v->mlocked);
 	free(v->hugetlb);
+	free(v->unforked);
 	*v = (struct asc_vmflags){ 0 };
 }

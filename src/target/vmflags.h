@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Mappings that madvise cannot release: VmFlags of /proc/PID/smaps. */
+/* What VmFlags of /proc/PID/smaps say of mappings: what madvise cannot release, what a fork leaves out. */
 #ifndef ASC_TARGET_VMFLAGS_H
 #define ASC_TARGET_VMFLAGS_H
 
@@ -10,6 +10,8 @@
 struct asc_vmflags {
 	struct asc_range *mlocked, *hugetlb; /* by address */
 	size_t nmlocked, nhugetlb;
+	struct asc_range *unforked; /* MADV_DONTFORK, MADV_WIPEONFORK: a child has other pages there */
+	size_t nunforked;
 	bool known;
 };
 
@@ -18,6 +20,8 @@ struct asc_vmflags {
  * /proc/PID/status are 0): smaps is not read then. Not a live process, or no permission: not known.
  */
 ASC_MUST struct asc_error *asc_vmflags_read(const struct asc_target *t, struct asc_vmflags *ret);
+/* The same, and smaps is read in any case. */
+ASC_MUST struct asc_error *asc_vmflags_read_all(const struct asc_target *t, struct asc_vmflags *ret);
 /* The text of smaps; for asc_vmflags_read() and tests. */
 ASC_MUST struct asc_error *asc_vmflags_parse(FILE *smaps, struct asc_vmflags *ret);
 void asc_vmflags_deinit(struct asc_vmflags *v);

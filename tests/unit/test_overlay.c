@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * What is read of a process before, in and after a stop: what was kept in it stays, what is the same
+ * before and after is steady, and every change of anything else is noticed. A child changes its pages.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "target/overlay.h"
+
+enum { PAGES = 64, TOUCHED = 32, PAGE = 4096 };
+static const uint64_t NEVER = UINT64_MAX;
+
+struct child {
+	pid_t pid;
+	int to, from;
+	asc_addr area; /* of PAGES pages, the first TOUCHED ones hold their numbers */
+	struct asc_target *live, *overlay;
+	struct asc_residency *before, *now;
+};
+
+struct order {
+	char what; /* w: write, d: give the page back */
+	unsigned char page, value;
+};
+
+static void child_main(int from, int to)
+{
+	unsigned char *area = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE,
+				   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct order o;
+
+	for (int i = 0; i < TOUCHED; i++)
+		memset(area + (size_t)i * PAGE, i + 1, PAGE);
+	if (write(to, &area, sizeof(area)) != sizeof(area))
+		_exit(1);
+	while (read(from, &o, sizeof(o)) == sizeof(o)) {
+		unsigned char *page = area + (size_t)o.page * PAGE;
+
+		if (o.what == 'd')
+			madvise(page, PAGE, MADV_DONTNEED);
+		else
+			page[PAGE - 1 - o.page] = o.value; /* one byte, elsewhere in each */
+		if (write(to, &o.what, 1) != 1)
+			_exit(1);
+	}
+	_exit(0);
+}
+
+static void tell(struct child *c, char what, unsigned page, unsigned value)
+{
+	struct order o = { what, (unsigned char)page, (unsigned char)value };
+
+	assert_int_equal(write(c->to, &o, sizeof(o)), sizeof(o));
+	assert_int_equal(read(c->from, &o.what, 1), 1);
+}
+
+static void begin(struct child *c, uint64_t room)
+{
+	int down[2], up[2];
+
+	*c = (struct child){ 0 };
+	assert_int_equal(pipe(down), 0);
+	assert_int_equal(pipe(up), 0);
+	c->pid = fork();
+	if (!c->pid) {
+		close(down[1]);
+		close(up[0]);
+		child_main(down[0], up[1]);
+	}
+	close(down[0]);
+	close(up[1]);
+	c->to = down[1];
+	c->from = up[0];
+	assert_int_equal(read(c->from, &c->area, sizeof(c->area)), sizeof(c->area));
+	assert_null(asc_live_open(c->pid, NULL, &c->live));
+	assert_null(asc_residency_read(c->live, &c->before));
+	assert_null(asc_overlay_new(c->live, c->before, room, &c->overlay));
+}
+
+static void end(struct child *c)
+{
+	asc_target_close(c->overlay);
+	asc_residency_free(c->before);
+	asc_residency_free(c->now);
+	asc_target_close(c->live);
+	close(c->to);
+	close(c->from);
+	waitpid(c->pid, NULL, 0);
+}
+
+static void stop(struct child *c)
+{
+	assert_null(asc_target_stop(c->live, NULL));
+	asc_residency_free(c->now);
+	assert_null(asc_residency_read(c->live, &c->now));
+	assert_null(asc_overlay_begin(c->overlay, c->now, NEVER));
+}
+
+static void go(struct child *c)
+{
+	struct asc_pause p;
+
+	asc_target_release(c->live, &p);
+	assert_null(asc_overlay_end(c->overlay));
+}
+
+static unsigned byte_of(struct child *c, unsigned page)
+{
+	unsigned char b = 0;
+
+	assert_null(asc_read(c->overlay, c->area + page * PAGE + PAGE - 1 - page, &b, 1));
+	return b;
+}
+
+/* All at once; also in pieces that begin and end inside pages. */
+static void read_all(struct child *c)
+{
+	static unsigned char whole[PAGES * PAGE], parts[PAGES * PAGE];
+
+	assert_null(asc_read(c->overlay, c->area, whole, sizeof(whole)));
+	for (size_t at = 0, n; at < sizeof(parts); at += n) {
+		n = sizeof(parts) - at < 5000 ? sizeof(parts) - at : 5000;
+		assert_null(asc_read(c->overlay, c->area + at, parts + at, n));
+	}
+	assert_memory_equal(whole, parts, sizeof(whole));
+}
+
+/* The pages that are said to have changed, as bits. */
+static uint64_t changed(struct child *c, uint64_t *ret_steady)
+{
+	struct asc_range *v;
+	uint64_t bits = 0;
+	size_t n;
+
+	assert_null(asc_overlay_changed(c->overlay, &v, &n, ret_steady));
+	for (size_t i = 0; i < n; i++) {
+		assert_int_equal(v[i].len, PAGE);
+		assert_true(i == 0 || v[i - 1].addr < v[i].addr);
+		bits |= 1ull << ((v[i].addr - c->area) / PAGE);
+	}
+	free(v);
+	return bits;
+}
+
+static void test_three_readings(void **state)
+{
+	struct child c;
+	struct asc_range two;
+	uint64_t steady;
+
+	(void)state;
+	begin(&c, 64 * PAGE);
+	two = (struct asc_range){ c.area + 4 * PAGE, 2 * PAGE };
+	read_all(&c);
+	tell(&c, 'w', 4, 200); /* before the stop, and kept in it */
+	tell(&c, 'w', 7, 201); /* before the stop, and not kept */
+	stop(&c);
+	asc_overlay_pull(c.overlay, &two, 1);
+	assert_int_equal(byte_of(&c, 9), 10); /* taken as it is read */
+	assert_int_equal(byte_of(&c, 50), 0); /* was never touched */
+	go(&c);
+	tell(&c, 'w', 4, 210);
+	tell(&c, 'w', 5, 211);
+	tell(&c, 'w', 9, 212);
+	tell(&c, 'w', 11, 213); /* after it */
+	tell(&c, 'w', 12, 214); /* and as it was */
+	tell(&c, 'w', 12, 13);
+	tell(&c, 'w', 40, 215); /* came after the stop, where there was nothing */
+	read_all(&c);
+	assert_int_equal(byte_of(&c, 4), 200);
+	assert_int_equal(byte_of(&c, 5), 6);
+	assert_int_equal(byte_of(&c, 9), 10);
+	assert_int_equal(byte_of(&c, 40), 0);
+	assert_int_equal(changed(&c, &steady), 1ull << 7 | 1ull << 11);
+	assert_int_equal(steady, (TOUCHED - 5) * PAGE);
+	end(&c);
+}
+
+/* A page that came between the first reading and the stop is proven by nothing but the stop. */
+static void test_new_page(void **state)
+{
+	struct child c;
+	uint64_t steady;
+
+	(void)state;
+	begin(&c, 64 * PAGE);
+	read_all(&c);
+	tell(&c, 'w', 33, 1);
+	tell(&c, 'w', 34, 2);
+	tell(&c, 'd', 3, 0); /* one has gone */
+	stop(&c);
+	assert_int_equal(byte_of(&c, 34), 2);
+	go(&c);
+	read_all(&c);
+	assert_int_equal(byte_of(&c, 33), 1);
+	assert_int_equal(byte_of(&c, 3), 0);
+	assert_int_equal(changed(&c, &steady), 1ull << 33);
+	assert_int_equal(steady, (TOUCHED - 1) * PAGE);
+	end(&c);
+}
+
+static void test_next_round(void **state)
+{
+	struct child c;
+	uint64_t steady;
+
+	(void)state;
+	begin(&c, 64 * PAGE);
+	read_all(&c);
+	stop(&c);
+	assert_int_equal(byte_of(&c, 1), 2);
+	go(&c);
+	tell(&c, 'w', 1, 100);
+	tell(&c, 'w', 2, 101);
+	read_all(&c);
+	assert_int_equal(changed(&c, &steady), 1ull << 2);
+	/* what was kept is let go, and what was read last is the reading before */
+	stop(&c);
+	go(&c);
+	read_all(&c);
+	assert_int_equal(byte_of(&c, 1), 100);
+	assert_int_equal(changed(&c, &steady), 1ull << 1); /* was not read between the stops */
+	assert_int_equal(steady, (TOUCHED - 1) * PAGE);
+	end(&c);
+}
+
+static void test_forget(void **state)
+{
+	struct child c;
+	struct asc_range all;
+	uint64_t steady;
+
+	(void)state;
+	begin(&c, 64 * PAGE);
+	all = (struct asc_range){ c.area, PAGES * PAGE };
+	read_all(&c);
+	stop(&c);
+	asc_overlay_pull(c.overlay, &all, 1);
+	go(&c);
+	tell(&c, 'w', 20, 99);
+	tell(&c, 'w', 21, 99);
+	asc_overlay_forget(c.overlay, (struct asc_range){ c.area + 20 * PAGE + 8, 8 });
+	assert_int_equal(byte_of(&c, 20), 99);
+	assert_int_equal(byte_of(&c, 21), 22);
+	assert_int_equal(changed(&c, &steady), 1ull << 20);
+	end(&c);
+}
+
+/* Time or room is up: nothing more is taken, nothing is made up, and it is said. */
+static void test_cut(void **state)
+{
+	struct child c;
+	struct asc_range all;
+	unsigned char b;
+	uint64_t steady;
+
+	(void)state;
+	begin(&c, 8 * PAGE);
+	all = (struct asc_range){ c.area, PAGES * PAGE };
+	read_all(&c);
+	stop(&c);
+	asc_overlay_pull(c.overlay, &all, 1);
+	assert_true(asc_overlay_is_cut(c.overlay));
+	assert_int_equal(asc_overlay_fresh_bytes(c.overlay), 8 * PAGE);
+	assert_int_equal(asc_read_some(c.overlay, c.area + 20 * PAGE, &b, 1), 0);
+	go(&c);
+	tell(&c, 'w', 3, 77);
+	tell(&c, 'w', 20, 78);
+	read_all(&c);
+	assert_int_equal(byte_of(&c, 3), 4);
+	assert_int_equal(changed(&c, &steady), 1ull << 20);
+	end(&c);
+
+	begin(&c, 64 * PAGE);
+	assert_null(asc_target_stop(c.live, NULL));
+	assert_null(asc_residency_read(c.live, &c.now));
+	assert_null(asc_overlay_begin(c.overlay, c.now, 1)); /* long ago */
+	asc_overlay_pull(c.overlay, &all, 1);
+	assert_true(asc_overlay_is_cut(c.overlay));
+	assert_int_equal(asc_overlay_fresh_bytes(c.overlay), 0);
+	end(&c);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_three_readings),
+		cmocka_unit_test(test_new_page),
+		cmocka_unit_test(test_next_round),
+		cmocka_unit_test(test_forget),
+		cmocka_unit_test(test_cut),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
