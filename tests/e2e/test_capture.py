@@ -4,6 +4,7 @@ target does not notice. ARENASCOPE_LONG=1: 200 comparisons, 2,000 captures of ea
 
 import json
 import os
+import pathlib
 import random
 import signal
 import subprocess
@@ -82,9 +83,9 @@ def truth_of(pid, command):
     return helpers.arenascope(*TOOL, "-p", pid, "--capture=copy", "--max-pause=60s", command, rc=None).json
 
 
-def compared(v, engine, command, *options):
-    """A capture, and a copy of the very moment of its (last) stop."""
-    tool = subprocess.Popen([helpers.HOOKED, *TOOL, "-p", str(v.pid), f"--capture={engine}", *options, command],
+def compared(v, engine, command, *options, truth_of=truth_of, form=TOOL):
+    """A capture, and the truth of the very moment of its (last) stop: a copy, if nothing else is asked for."""
+    tool = subprocess.Popen([helpers.HOOKED, *form, "-p", str(v.pid), f"--capture={engine}", *options, command],
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                             env={**os.environ, "ARENASCOPE_FAULT": "freeze:1"})
     truth = None
@@ -105,8 +106,11 @@ def compared(v, engine, command, *options):
     if helpers.state(v.pid) == "T":
         truth = truth_of(v.pid, command)
         v.signal(signal.SIGCONT)
-    assert tool.returncode in (0, 1), err
-    return json.loads(out), truth
+    if tool.returncode == 75: # malloc-info says what malloc_info() would, or nothing
+        assert b"changed while it was read" in err
+    else:
+        assert tool.returncode in (0, 1), err
+    return (json.loads(out) if "-j" in form else (out.decode(), err.decode())), truth
 
 
 NOT_OF_THE_HEAP = ("capture", "pause_ms", "taken_at", "warnings", "tool", "complete")
@@ -140,6 +144,114 @@ def test_equals_a_stopped_copy(victim, engine, options, shape):
     assert equal + marked == COMPARED
     print(f"{engine} {shape}: {equal} equal, {marked} say what is not proven")
     assert engine == "optimistic" or equal >= COMPARED - COMPARED // 8
+    finish(v)
+
+
+# ---- glibc's own numbers ----
+
+
+ORACLE = pathlib.Path(__file__).resolve().parent.parent / "oracle"
+
+
+@pytest.fixture(scope="module")
+def oracle(tmp_path_factory):
+    """What is preloaded, and what calls it while every thread is held (tests/oracle)."""
+    where = tmp_path_factory.mktemp("oracle")
+    for argv in (["-shared", "-fPIC", "-o", where / "preload.so", ORACLE / "preload.c"],
+                 ["-o", where / "call", ORACLE / "call.c"]):
+        subprocess.run(["cc", "-O1", "-g", "-D_GNU_SOURCE", *argv], check=True)
+    return where
+
+
+class Malloc:
+    """What malloc_info() says of a process that is stopped by a signal, into its own memory."""
+
+    def __init__(self, oracle, pid):
+        library = str(oracle / "preload.so")
+        names = subprocess.run(["nm", "-D", library], capture_output=True, text=True, check=True).stdout
+        base = next(m["start"] for m in helpers.maps(pid) if m["name"] == library)
+        self.at = {line.split()[2]: base + int(line.split()[0], 16) for line in names.splitlines() if "asc_" in line}
+        self.call = str(oracle / "call")
+
+    def info(self, pid, _command):
+        run = subprocess.run([self.call, str(pid), hex(self.at["asc_oracle_info"]), "0"],
+                             capture_output=True, text=True, timeout=30)
+        assert run.returncode == 0 and run.stdout.strip() == "0", run
+        with open(f"/proc/{pid}/mem", "rb") as mem:
+            mem.seek(self.at["asc_oracle_len"])
+            n = int.from_bytes(mem.read(8), "little")
+            mem.seek(self.at["asc_oracle_text"])
+            return mem.read(n).decode()
+
+
+@pytest.mark.parametrize("engine, shape", [
+    ("fork", {"mb": 24}), ("optimistic", {"mb": 6}), ("optimistic", {"mb": 96, "rest": 20000}), ("optimistic", {"mb": 96}),
+], ids=["fork", "optimistic-small", "optimistic-calm", "optimistic-full-load"])
+def test_equals_glibcs_own_numbers(victim, oracle, engine, shape):
+    """Byte for byte what malloc_info() says at the moment of the stop, or it says what is not proven."""
+    v = victim("load", "threads=2", "signals=0", *[f"{k}={n}" for k, n in shape.items()],
+               env={"LD_PRELOAD": str(oracle / "preload.so")})
+    v.line("ready")
+    malloc = Malloc(oracle, v.pid)
+    equal = marked = 0
+    for i in range(COMPARED):
+        (out, err), truth = compared(v, engine, "malloc-info", truth_of=malloc.info, form=["--max-memory=4G"])
+        if not out or "W-UNVERIFIED" in err or truth is None:
+            assert "changed while" in err or "W-WATCHDOG" in err, err
+            marked += 1
+            continue
+        assert out == truth, f"run {i}: {err}"
+        equal += 1
+    assert equal + marked == COMPARED
+    print(f"{engine} {shape}: {equal} byte for byte glibc's, {marked} say what is not proven")
+    assert engine == "optimistic" or equal >= COMPARED - COMPARED // 8
+    finish(v)
+
+
+# ---- the longest pause ----
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_too_slow_a_stop_is_ended(victim, engine):
+    """Over four times --max-pause the helper lets the target go by itself, and the tool says so."""
+    v = load(victim, mb=8, rest=500)
+    v.ask("gap", "gap")
+    run = helpers.arenascope("-j", "-p", v.pid, f"--capture={engine}", "--max-pause=150ms", "sizes", rc=1,
+                             env={"ARENASCOPE_FAULT": "stall:2500"})
+    gap = float(v.ask("gap", "gap").split()[1])
+    codes = [w["code"] for w in run.json["warnings"]]
+    assert 550 <= gap < 2000, gap
+    assert "W-WATCHDOG" in codes and "W-CORRUPT" not in codes and not run.json["complete"]
+    assert "let go" in run.err and 550 <= run.json["pause_ms"] < 2000
+    settled(v.pid)
+    finish(v)
+
+
+def test_a_tool_that_is_stopped_lets_go(victim):
+    """Job control stops the tool while it holds the target: that goes on all the same."""
+    v = load(victim, mb=200, rest=500)
+    for _ in range(20):
+        v.ask("gap", "gap")
+        tool = subprocess.Popen([helpers.ARENASCOPE, "-j", "--capture=copy", "-p", str(v.pid), "--max-pause=150ms", "sizes"],
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        while tool.poll() is None and helpers.state(v.pid) != "t":
+            pass
+        tool.send_signal(signal.SIGSTOP)
+        if tool.poll() is None and helpers.state(v.pid) == "t":
+            break
+        tool.send_signal(signal.SIGCONT)
+        tool.communicate()
+    else:
+        raise AssertionError("the tool was never met in its stop")
+    settled(v.pid)
+    gap = float(v.ask("gap", "gap").split()[1])
+    assert 550 <= gap < 5000, gap
+    tool.send_signal(signal.SIGCONT)
+    out, err = tool.communicate(timeout=60)
+    doc = json.loads(out)
+    assert tool.returncode == 1 and b"let go" in err and not doc["complete"]
+    codes = [w["code"] for w in doc["warnings"]]
+    assert "W-WATCHDOG" in codes and "W-CORRUPT" not in codes
     finish(v)
 
 

@@ -4,7 +4,7 @@
  * between two readings of the clock in a thread that does nothing else, system calls that return
  * EINTR, children that it never made, queued signals that did not arrive, bytes that changed.
  *
- * load [mb=N] [threads=N] [rest=US] [size=BYTES] [threads that only sleep: idle=N]
+ * load [mb=N] [threads=N] [rest=US] [size=BYTES] [threads that only sleep: idle=N] [no signals: signals=0]
  * Prints "ready PID". Commands: "gap" (since the last one), "fork" (largest gap while the process
  * itself forks once, and how long the call took), "count", "stop" and "go" (the load), "quit" (verifies: "ok ..." or "WRONG
  * ...").
@@ -26,8 +26,8 @@
 enum { THREADS_MAX = 64, IDLE_MAX = 2000, IDLE_STACK = 65536 };
 
 static struct {
-	unsigned long mb, threads, rest, size, idle;
-} opt = { 64, 2, 0, 800, 0 };
+	unsigned long mb, threads, rest, size, idle, signals;
+} opt = { 64, 2, 0, 800, 0, 1 };
 
 static _Atomic bool over, resting;
 static _Atomic uint64_t gap_ns, ops, interrupted, bad, children, sent, received;
@@ -228,7 +228,8 @@ static void options(int argc, char **argv)
 		      { "threads", &opt.threads },
 		      { "rest", &opt.rest },
 		      { "size", &opt.size },
-		      { "idle", &opt.idle } };
+		      { "idle", &opt.idle },
+		      { "signals", &opt.signals } };
 
 	for (int i = 1; i < argc; i++) {
 		char *eq = strchr(argv[i], '=');
@@ -261,7 +262,8 @@ int main(int argc, char **argv)
 		start(&idle[i], nothing, NULL, IDLE_STACK);
 	start(&others[0], watch, NULL, 0);
 	start(&others[1], sleeper, NULL, 0);
-	start(&others[2], signaller, NULL, 0);
+	if (opt.signals)
+		start(&others[2], signaller, NULL, 0);
 	sigemptyset(&set);
 	pthread_sigmask(SIG_SETMASK, &set, NULL);
 	while (filled < opt.threads)
@@ -273,7 +275,7 @@ int main(int argc, char **argv)
 	over = true;
 	for (uintptr_t i = 0; i < opt.threads; i++)
 		pthread_join(workers[i], NULL);
-	for (size_t i = 0; i < 3; i++)
+	for (size_t i = 0; i < (opt.signals ? 3 : 2); i++)
 		pthread_join(others[i], NULL);
 	for (int i = 0; i < 100 && received < sent; i++)
 		usleep(1000);
