@@ -174,6 +174,9 @@ class Malloc:
         self.call = str(oracle / "call")
 
     def info(self, pid, _command):
+        """None if a lock is held: then it would wait for it, and everything is stopped."""
+        if any(w["code"] == "W-BUSY" for w in truth_of(pid, "arenas")["warnings"]):
+            return None
         run = subprocess.run([self.call, str(pid), hex(self.at["asc_oracle_info"]), "0"],
                              capture_output=True, text=True, timeout=30)
         assert run.returncode == 0 and run.stdout.strip() == "0", run
@@ -197,7 +200,7 @@ def test_equals_glibcs_own_numbers(victim, oracle, engine, shape):
     for i in range(COMPARED):
         (out, err), truth = compared(v, engine, "malloc-info", truth_of=malloc.info, form=["--max-memory=4G"])
         if not out or "W-UNVERIFIED" in err or truth is None:
-            assert "changed while" in err or "W-WATCHDOG" in err, err
+            assert any(why in err for why in ("changed while", "in the middle of an operation", "let go")), err
             marked += 1
             continue
         assert out == truth, f"run {i}: {err}"
