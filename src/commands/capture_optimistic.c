@@ -18,6 +18,7 @@
  */
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -398,10 +399,14 @@ void asc_session_freeze(const struct asc_session *s, bool begin)
 	const struct asc_thread *t;
 	size_t n;
 
-	/* to each of them: one that is released first must not run before another takes the signal */
+	/*
+	 * To each of them: one that is released first must not run before another takes the signal. On a
+	 * busy machine a thread may not have come to its stop yet. The one that a fork has borrowed
+	 * sleeps, and is left alone.
+	 */
 	t = asc_target_threads(s->live, &n);
 	for (size_t i = 0; begin && i < n; i++) {
-		if (!asc_proc_stat(pid, t[i].tid, &st) && st.state == 't')
+		if (!asc_proc_stat(pid, t[i].tid, &st) && strchr("tRD", st.state))
 			syscall(SYS_tgkill, pid, t[i].tid, SIGSTOP);
 	}
 	for (int i = 0; !begin && i < 100; i++, nanosleep(&nap, NULL)) {
