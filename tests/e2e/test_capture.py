@@ -147,6 +147,20 @@ def test_equals_a_stopped_copy(victim, engine, options, shape):
     finish(v)
 
 
+def test_fork_counts_every_page(victim):
+    """Also those that a fork does not copy; the kernel's Rss of the very moment, and the lines add up to it."""
+    v = load(victim, mb=16, threads=2)
+    rss = lambda pid, _: int(next(line.split()[1] for line in open(f"/proc/{pid}/smaps_rollup") if line.startswith("Rss:"))) * 1024
+    for _ in range(4):
+        doc, truth = compared(v, "fork", "report", truth_of=rss)
+        ledger = doc["ledger"]
+        # the borrowed thread has a mapping of its own for as long as it is borrowed
+        assert truth <= ledger["kernel_rss_bytes"] <= truth + 4 * helpers.PAGE, doc["capture"]
+        assert ledger["rss_bytes"] == ledger["kernel_rss_bytes"]
+        assert doc["capture"]["residency"] in ("child", "before")
+    finish(v)
+
+
 # ---- glibc's own numbers ----
 
 

@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -171,6 +172,22 @@ static void *work(void *arg)
 	return NULL;
 }
 
+/* Pages that a child does not have, or has others in their place. */
+static void not_for_children(void)
+{
+	enum { BYTES = 1 << 20 };
+	const int advice[] = { MADV_DONTFORK, MADV_WIPEONFORK };
+
+	for (int i = 0; i < 3; i++) {
+		char *p = mmap(NULL, BYTES, PROT_READ | PROT_WRITE,
+			       (i == 2 ? MAP_SHARED : MAP_PRIVATE) | MAP_ANONYMOUS, -1, 0);
+
+		if (p == MAP_FAILED || (i < 2 && madvise(p, BYTES, advice[i])))
+			_exit(7);
+		memset(p, i + 1, BYTES);
+	}
+}
+
 static void start(pthread_t *t, void *(*fn)(void *), void *arg, size_t stack)
 {
 	pthread_attr_t attr;
@@ -251,6 +268,7 @@ int main(int argc, char **argv)
 	options(argc, argv);
 	if (opt.threads < 1 || opt.threads > THREADS_MAX || opt.idle > IDLE_MAX || opt.size < 1)
 		return 2;
+	not_for_children();
 	sigaction(SIGCHLD, &sa, NULL);
 	sigaction(SIGRTMIN + 3, &sa, NULL);
 	/* only the main thread takes signals */
