@@ -276,7 +276,7 @@ struct asc_residency {
 	size_t n;
 	/** Present bytes that count in Rss (no zero page, hugetlb, device) in runs before i; n + 1 entries. */
 	uint64_t *present_before;
-	uint64_t *swapped_before; /**< likewise, swapped bytes */
+	uint64_t *swapped_before; /**< likewise, swapped bytes; NULL where no page is swapped */
 	uint64_t page_size;
 	const char *why_unknown; /**< static text when source == UNKNOWN */
 };

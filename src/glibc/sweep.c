@@ -10,7 +10,7 @@
 #include "target/readers.h"
 
 enum {
-	BLOCK = 16 * 1024, /* a handful of free chunks, among which one is looked for */
+	BLOCK = 64 * 1024, /* some dozen free chunks, among which one is looked for */
 	SMALL_WINDOW = 8192,
 };
 

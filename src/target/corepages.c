@@ -257,7 +257,7 @@ static struct asc_error *exact_runs(struct asc_core *c, run_vec *v)
 
 /* ---- looking at the rest ---- */
 
-/* Bytes [lo, hi) of a segment. */
+/* Bytes [lo, hi) of a segment, at most JOB of them. */
 struct job {
 	const struct asc_core_seg *seg;
 	uint64_t lo, hi;
@@ -272,28 +272,6 @@ struct crew {
 	bool stop;     /* ditto */
 };
 
-/* What has not been looked at of bytes [lo, hi) of a segment. */
-static struct asc_error *add_jobs(struct crew *w, const struct asc_core_seg *seg, uint64_t lo,
-				  uint64_t hi)
-{
-	const struct asc_core *c = w->c;
-	const asc_addr first = page_down(c, seg->start);
-
-	for (uint64_t at = lo, to; at < hi; at = to) {
-		uint64_t bit = bit_of(c, seg, seg->start + at);
-		uint64_t next =
-			row_end(c->pages->known, bit, bit_of(c, seg, seg->start + hi - 1) + 1);
-
-		to = asc_min(first + (next - seg->page0) * c->t.page_size - seg->start, hi);
-		for (uint64_t k = at, n; !is_set(c->pages->known, bit) && k < to; k += n) {
-			n = asc_min(to - k, JOB);
-			w->total += n;
-			ASC_TRY(asc_vec_push(&w->jobs, ((struct job){ seg, k, k + n })));
-		}
-	}
-	return NULL;
-}
-
 static struct asc_error *find_jobs(struct crew *w)
 {
 	struct holes h = { .c = w->c };
@@ -304,14 +282,41 @@ static struct asc_error *find_jobs(struct crew *w)
 		for (uint64_t lo = 0, hi = 0; next_extent(&h, s, hi, &lo, &hi);) {
 			/* whole pages: the hole beside the data belongs to a page as its zeros do */
 			asc_addr page = page_down(w->c, s->start + lo);
-			uint64_t from = page > s->start ? page - s->start : 0;
+			uint64_t at = page > s->start ? page - s->start : 0;
 
 			page = asc_align_up(s->start + hi, w->c->t.page_size);
 			hi = asc_min(page - s->start, s->have);
-			ASC_TRY(add_jobs(w, s, from, hi));
+			w->total += hi - at;
+			for (uint64_t to; at < hi; at = to) {
+				to = page_down(w->c, s->start + at + JOB) - s->start;
+				to = asc_min(to, hi);
+				ASC_TRY(asc_vec_push(&w->jobs, ((struct job){ s, at, to })));
+			}
 		}
 	}
 	return NULL;
+}
+
+/* The next stretch of a job, from @p at on, whose pages have not been looked at. */
+static bool next_unknown(const struct asc_core *c, const struct job *j, uint64_t at,
+			 uint64_t *ret_lo, uint64_t *ret_hi)
+{
+	const asc_addr first = page_down(c, j->seg->start);
+	const uint64_t end = bit_of(c, j->seg, j->seg->start + j->hi - 1) + 1;
+	uint64_t bit, lo = at, to;
+
+	for (; lo < j->hi; lo = to) {
+		bit = bit_of(c, j->seg, j->seg->start + lo);
+		to = first + (row_end(c->pages->known, bit, end) - j->seg->page0) * c->t.page_size -
+		     j->seg->start;
+		to = asc_min(to, j->hi);
+		if (is_set(c->pages->known, bit))
+			continue;
+		*ret_lo = lo;
+		*ret_hi = asc_min(to, lo + WINDOW);
+		return true;
+	}
+	return false;
 }
 
 static void look(struct crew *w, uint8_t *buf, bool main)
@@ -325,12 +330,10 @@ static void look(struct crew *w, uint8_t *buf, bool main)
 
 		if (!j)
 			return;
-		for (uint64_t at = j->lo; at < j->hi; at += n) {
-			n = asc_bytes_direct(&c->bytes, j->seg->off + at, buf,
-					     (size_t)asc_min(WINDOW, j->hi - at));
-			if (!n)
-				break;
-			asc_core_note(c, j->seg, at, buf, n);
+		for (uint64_t lo, hi = j->lo; next_unknown(c, j, hi, &lo, &hi);) {
+			n = asc_bytes_direct(&c->bytes, j->seg->off + lo, buf, (size_t)(hi - lo));
+			if (n)
+				asc_core_note(c, j->seg, lo, buf, n);
 		}
 		done = __atomic_add_fetch(&w->done, j->hi - j->lo, __ATOMIC_RELAXED);
 		if (main && c->progress && !c->progress(c->progress_arg, done, w->total))

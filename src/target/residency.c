@@ -52,6 +52,28 @@ static bool normalise(struct asc_page_run *v, size_t *n)
 	return true;
 }
 
+/* The sums before each run; there may be millions of runs, and nearly always none is swapped. */
+static bool sum_up(struct asc_residency *r)
+{
+	bool swapped = false;
+
+	for (size_t i = 0; i < r->n && !swapped; i++)
+		swapped = r->v[i].flags & ASC_PAGE_SWAPPED;
+	r->present_before = calloc(r->n + 1, sizeof(*r->present_before));
+	r->swapped_before = swapped ? calloc(r->n + 1, sizeof(*r->swapped_before)) : NULL;
+	if (!r->present_before || (swapped && !r->swapped_before))
+		return false;
+	for (size_t i = 0; i < r->n; i++) {
+		uint64_t len = r->v[i].end - r->v[i].start;
+
+		r->present_before[i + 1] = r->present_before[i] + (counts(r->v[i].flags) ? len : 0);
+		if (swapped)
+			r->swapped_before[i + 1] =
+				r->swapped_before[i] + (r->v[i].flags & ASC_PAGE_SWAPPED ? len : 0);
+	}
+	return true;
+}
+
 struct asc_error *asc_residency_init(enum asc_residency_source source, uint64_t page_size,
 				     struct asc_page_run *runs, size_t n,
 				     struct asc_residency **ret)
@@ -70,19 +92,9 @@ struct asc_error *asc_residency_init(enum asc_residency_source source, uint64_t 
 		return asc_err(ASC_EINPUT, "page runs overlap");
 	}
 	r->n = n;
-	r->present_before = malloc((n + 1) * sizeof(*r->present_before));
-	r->swapped_before = malloc((n + 1) * sizeof(*r->swapped_before));
-	if (!r->present_before || !r->swapped_before) {
+	if (!sum_up(r)) {
 		asc_residency_free(r);
 		return asc_err(ASC_ENOMEM, "residency of %zu runs", n);
-	}
-	r->present_before[0] = r->swapped_before[0] = 0;
-	for (size_t i = 0; i < n; i++) {
-		uint64_t len = runs[i].end - runs[i].start;
-
-		r->present_before[i + 1] = r->present_before[i] + (counts(runs[i].flags) ? len : 0);
-		r->swapped_before[i + 1] =
-			r->swapped_before[i] + (runs[i].flags & ASC_PAGE_SWAPPED ? len : 0);
 	}
 	*ret = r;
 	return NULL;
@@ -130,5 +142,7 @@ uint64_t asc_resident_bytes(const struct asc_residency *r, asc_addr lo, asc_addr
 
 uint64_t asc_swapped_bytes(const struct asc_residency *r, asc_addr lo, asc_addr hi)
 {
-	return lo < hi ? below(r, r->swapped_before, hi) - below(r, r->swapped_before, lo) : 0;
+	if (!r->swapped_before || lo >= hi)
+		return 0;
+	return below(r, r->swapped_before, hi) - below(r, r->swapped_before, lo);
 }

@@ -157,8 +157,9 @@ static void print_residency(const struct asc_target *t, const struct asc_residen
 	printf(", \"source\": %d, \"runs\": %zu, \"resident\": %" PRIu64 ", \"swapped\": %" PRIu64
 	       ", \"zero\": %" PRIu64 ", \"huge\": %" PRIu64 ", \"hugetlb\": %" PRIu64
 	       ", \"device\": %" PRIu64 ", \"rss\": %" PRIu64 ", \"swap\": %" PRIu64 ", ",
-	       (int)r->source, r->n, r->present_before[r->n], r->swapped_before[r->n], zero, huge,
-	       hugetlb, device, smaps_sum(asc_target_pid(t), tid, "Rss:"),
+	       (int)r->source, r->n, r->present_before[r->n],
+	       r->swapped_before ? r->swapped_before[r->n] : 0, zero, huge, hugetlb, device,
+	       smaps_sum(asc_target_pid(t), tid, "Rss:"),
 	       smaps_sum(asc_target_pid(t), tid, "Swap:"));
 	print_text("why", r->why_unknown);
 }

@@ -103,7 +103,8 @@ static void test_against_brute_force(void **state)
 			assert_true(!at || r->v[at - 1].end <= lo);
 		}
 		assert_int_equal(asc_resident_bytes(r, 0, UINT64_MAX), r->present_before[r->n]);
-		assert_int_equal(asc_swapped_bytes(r, 0, UINT64_MAX), r->swapped_before[r->n]);
+		assert_int_equal(asc_swapped_bytes(r, 0, UINT64_MAX),
+				 r->swapped_before ? r->swapped_before[r->n] : 0);
 		asc_residency_free(r);
 	}
 }
