@@ -351,14 +351,18 @@ static void *serve(void *arg)
 	(void)arg;
 	while (!serving)
 		usleep(1000);
-	while (read(faults, &m, sizeof(m)) == sizeof(m)) {
-		struct uffdio_zeropage z = { .range = { m.arg.pagefault.address & ~4095ull,
-							4096 } };
+	for (;;) {
+		ssize_t n = read(faults, &m, sizeof(m));
+		struct uffdio_zeropage z = { .range = { m.arg.pagefault.address & ~4095ull, 4096 } };
 
+		if (n != sizeof(m)) {
+			printf("read of userfaultfd: %zd, %s\n", n, strerror(errno));
+			fflush(stdout);
+			return NULL;
+		}
 		if (m.event == UFFD_EVENT_PAGEFAULT)
 			ioctl(faults, UFFDIO_ZEROPAGE, &z);
 	}
-	return NULL;
 }
 
 static void slow(void)
