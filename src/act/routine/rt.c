@@ -33,7 +33,9 @@ __asm__(".section .text.entry,\"ax\",@progbits\n"
 	"	.previous\n");
 
 enum {
-	NR_MINCORE = 27,
+	NR_SIGPROCMASK = 14,
+	NO_SUCH_WAY = 1000,
+	INVALID = -22,
 	NR_MADVISE = 28,
 	NR_FUTEX = 202,
 	NR_CLOCK_GETTIME = 228,
@@ -52,7 +54,6 @@ enum {
 	DONTNEED = 4,
 	THIS_THREAD = -10000, /* PIDFD_SELF_THREAD */
 	FUTEX_WAKE_PRIVATE = 129,
-	NO_MEMORY = -12,
 	NO_SYSTEM_CALL = -38,
 	NAP_NS = 500000,
 	NAPS = 8,
@@ -370,13 +371,17 @@ static TEXT int release(volatile struct asc_rt_par *p, struct hold *h, uint64_t 
 
 /* ---- what may be followed ---- */
 
+/*
+ * Can it be read? The kernel copies the set from there, and then refuses what is to be done with it.
+ * mincore would ask for the lock of the address space, and whoever has that may wait for a CPU:
+ * under an arena's lock nothing here does.
+ */
 static int mapped(volatile struct asc_rt_par *p, uint64_t addr)
 {
-	unsigned char vec[8];
-	long r = call(NR_MINCORE, addr & ~(p->page - 1), p->page, (uint64_t)vec, 0, 0);
+	long r = call(NR_SIGPROCMASK, NO_SUCH_WAY, addr & ~(p->page - 1), 0, 8, 0);
 
 	/* Where a filter forbids the question, the other checks have to do. */
-	return r != NO_MEMORY && (r == 0 || r == NO_SYSTEM_CALL || r == -1 || r == -13);
+	return r == INVALID || r == NO_SYSTEM_CALL || r == -1 || r == -13;
 }
 
 /* [addr, addr + len) lies in one heap of this arena. */
