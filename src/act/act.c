@@ -2,6 +2,8 @@
 /* What is decided before the target is stopped: is it possible, and with which addresses. */
 #include "act/inject.h"
 
+#include <dirent.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -11,6 +13,7 @@
 #include "base/num.h"
 #include "glibc/heap.h"
 #include "symbols/tls.h"
+#include "target/proc.h"
 
 static struct asc_error *refuse(const char *id, const char *what, const char *why, const char *hint)
 {
@@ -129,6 +132,30 @@ static void find_errno(const struct asc_act_ctx *c, struct asc_op *op)
 	asc_error_free(err);
 }
 
+/*
+ * A thread that serves a userfaultfd must not be borrowed: what the call touches or releases may
+ * wait for that very thread.
+ */
+static bool serves_faults(pid_t pid)
+{
+	char path[64], to[64];
+	struct dirent *e;
+	bool found = false;
+	DIR *d;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", (int)asc_proc_live_tid(pid));
+	d = opendir(path);
+	while (d && !found && (e = readdir(d))) {
+		ssize_t n = readlinkat(dirfd(d), e->d_name, to, sizeof(to) - 1);
+
+		to[n > 0 ? n : 0] = 0;
+		found = strstr(to, "[userfaultfd]") != NULL;
+	}
+	if (d)
+		closedir(d);
+	return found;
+}
+
 static struct asc_error *emulators(pid_t pid)
 {
 	static const char *const names[] = { "/valgrind/", "/qemu-", "/box64", "/rosetta" };
@@ -224,6 +251,7 @@ struct asc_error *asc_op_prepare(const struct asc_act_ctx *c, int arena, struct 
 	malloc_range(c, &op);
 	ranges(c, &op);
 	find_errno(c, &op);
+	op.watched = serves_faults(op.pid);
 	*ret = op;
 	return NULL;
 }

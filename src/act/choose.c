@@ -351,6 +351,9 @@ struct asc_error *asc_choose_check(struct asc_borrow *b, const struct asc_halted
 		return no("it runs 32-bit code");
 	if (t->regs.rip >= b->op->ld_lo && t->regs.rip < b->op->ld_hi)
 		return asc_err(ASC_EAGAIN, "it is in the loader");
+	if (b->op->watched && asleep(&t->regs) &&
+	    asc_waits_for_input(asc_real_call(t->tid, &t->regs)))
+		return no("it may be the one that serves the process's userfaultfd");
 	if (in_chain(&b->op->g, &t->regs) && !asleep(&t->regs))
 		return asc_err_id(asc_err(ASC_EAGAIN, "an earlier call is just ending"), "E-BUSY");
 	if (b->mem >= 0)

@@ -170,6 +170,7 @@ struct asc_op {
 	asc_addr ld_lo, ld_hi, libc_lo, libc_hi;
 	uint64_t errno_off;
 	bool errno_known;
+	bool watched; /* a thread of it may serve a userfaultfd */
 	/* a call */
 	const char *name;
 	asc_addr function;
@@ -237,6 +238,8 @@ bool asc_preflight_lockless(const struct asc_op *op, size_t threads);
 bool asc_preflight_outside(const struct asc_op *op, const struct asc_halted *t, asc_addr stack_hi);
 ASC_MUST struct asc_error *asc_preflight_error(const struct asc_op *op, asc_addr arena, pid_t tid,
 					       unsigned tries);
+/* Does it wait for something to read? Whoever serves a userfaultfd sleeps so. */
+bool asc_waits_for_input(int64_t nr);
 /* The kernel's id of a blocking system call that malloc never makes under a lock? */
 bool asc_safe_call(const struct asc_op *op, int64_t nr, uint64_t first_arg);
 /* The call that T is in, seen through restart_syscall; -1: none or unknown */

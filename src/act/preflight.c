@@ -38,6 +38,20 @@ static const int16_t safe_calls[] = {
 	SYS_semtimedop,	     441 /* epoll_pwait2 */,
 };
 
+bool asc_waits_for_input(int64_t nr)
+{
+	static const int16_t calls[] = {
+		SYS_read,     SYS_poll,	      SYS_ppoll,       SYS_select,
+		SYS_pselect6, SYS_epoll_wait, SYS_epoll_pwait, 441 /* epoll_pwait2 */,
+	};
+
+	for (size_t i = 0; i < ASC_ARRAY_SIZE(calls); i++) {
+		if (nr == calls[i])
+			return true;
+	}
+	return false;
+}
+
 bool asc_safe_call(const struct asc_op *op, int64_t nr, uint64_t first_arg)
 {
 	uint64_t state = op->c->lib->layout.sizeof_malloc_state;

@@ -304,6 +304,18 @@ def test_call_does_not_return(victim):
     v.quit()
 
 
+def test_who_serves_faults_is_not_borrowed(victim):
+    """A userfaultfd's reader would wait for itself."""
+    v = odd(victim, "slow", 20, 200, 50000)
+    server = max(helpers.tids(v.pid))
+    for command in ("trim", "reclaim"):
+        r = helpers.arenascope("-p", v.pid, command, "--yes", f"--tid={server}", "--wait=300ms", rc=69)
+        assert "userfaultfd" in r.err, r
+    assert v.ask("release", "released")
+    assert v.ask("verify", "verified").endswith(" 0 bad")
+    v.quit()
+
+
 def test_reclaim_does_not_return(victim):
     v = odd(victim, "lock")
     # the thread that holds the lock ends when it is released

@@ -340,8 +340,7 @@ static void release_lock(void)
 
 /* ---- madvise that does not return ---- */
 
-static int faults = -1;
-static _Atomic bool serving;
+static int faults = -1, serve_fds[2];
 
 /* Until it reads the kernel's messages, whoever removes a page waits for it. */
 static void *serve(void *arg)
@@ -349,8 +348,8 @@ static void *serve(void *arg)
 	struct uffd_msg m;
 
 	(void)arg;
-	while (!serving)
-		usleep(1000);
+	if (read(serve_fds[0], &m, 1) != 1)
+		return NULL;
 	for (;;) {
 		ssize_t n = read(faults, &m, sizeof(m));
 		struct uffdio_zeropage z = { .range = { m.arg.pagefault.address & ~4095ull, 4096 } };
@@ -372,6 +371,8 @@ static void slow(void)
 	pthread_t t;
 
 	faults = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
+	if (pipe(serve_fds))
+		abort();
 	reg.range.start = (uintptr_t)kept[0].p & ~4095ull;
 	reg.range.len = ((uintptr_t)kept[nr_kept - 1].p & ~4095ull) - reg.range.start;
 	if (faults < 0 || ioctl(faults, UFFDIO_API, &api) || ioctl(faults, UFFDIO_REGISTER, &reg) ||
@@ -613,9 +614,10 @@ static void commands(void)
 			       (uint64_t)rounds);
 			longest_us = 0;
 		} else if (!strncmp(line, "release", 7)) {
-			serving = true;
 			if (!strcmp(args[1], "lock"))
 				release_lock();
+			else if (write(serve_fds[1], "", 1) != 1)
+				abort();
 			printf("released\n");
 		} else if (!strncmp(line, "sum", 3)) {
 			printf("sum %s\n", sum());
