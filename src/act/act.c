@@ -132,10 +132,7 @@ static void find_errno(const struct asc_act_ctx *c, struct asc_op *op)
 	asc_error_free(err);
 }
 
-/*
- * A thread that serves a userfaultfd must not be borrowed: what the call touches or releases may
- * wait for that very thread.
- */
+/* Does one of its threads, nobody knows which, answer for page faults of the others? */
 static bool serves_faults(pid_t pid)
 {
 	char path[64], to[64];
@@ -231,6 +228,13 @@ struct asc_error *asc_op_prepare(const struct asc_act_ctx *c, int arena, struct 
 			      "the target runs another instruction set",
 			      "trim -n and reclaim -n work");
 	ASC_TRY(emulators(op.pid));
+	op.watched = serves_faults(op.pid);
+	/* what the call touches or releases may wait for that very thread */
+	if (op.watched && !c->opts.tid)
+		return refuse(
+			"E-THREAD", "a thread of the process serves a userfaultfd",
+			"which one is not known: if it were borrowed, it would wait for itself",
+			"--tid=TID, of a thread that does not");
 	if (!c->lib->module)
 		return refuse("E-NOFUNC", "the target's libc is known from memory only", NULL,
 			      NULL);
@@ -251,7 +255,6 @@ struct asc_error *asc_op_prepare(const struct asc_act_ctx *c, int arena, struct 
 	malloc_range(c, &op);
 	ranges(c, &op);
 	find_errno(c, &op);
-	op.watched = serves_faults(op.pid);
 	*ret = op;
 	return NULL;
 }
