@@ -480,8 +480,8 @@ def test_arena_lock_held_at_trim(row, victim):
 def test_call_does_not_return_in_time(row, victim):
     """What state it was left in, and nothing is killed; test_act.py has what comes after."""
     v = victim("odd", "slow", 20, 200, 50000)
-    v.line("ready")
-    run = row(arenascope("-p", v.pid, "trim", "--yes", "--call-timeout=500ms", rc=None), 1, "W-RUNNING",
+    tid = v.line("ready").split()[1]
+    run = row(arenascope("-p", v.pid, "trim", "--yes", f"--tid={tid}", "--call-timeout=500ms", rc=None), 1, "W-RUNNING",
               r"thread \d+ has not returned: it is in madvise", "goes on by itself")
     assert "Still running." in run.out
     assert v.ask("release", "released") and v.ask("ping", "pong")
