@@ -22,6 +22,7 @@ enum {
 	PEEKS = 40, /* for a moment at which no lock is held, before it is stopped */
 	PEEK_NS = 100000,
 	BLIND = 8, /* of so many tries one stops it without such a moment */
+	SLEEPER_TRIES = 12,
 };
 
 static void nap(void)
@@ -136,11 +137,13 @@ struct asc_error *asc_begin_sleeper(struct asc_borrow *b)
 	if (asc_proc_tasks(op->pid, &tasks, &threads))
 		return asc_err_id(asc_err(ASC_ENOTARGET, "no process %d", op->pid), "E-NOPROC");
 	free(tasks);
+	b->sleepers = 0;
 	b->single = threads == 1;
 	if (!b->single && asc_preflight_lockless(op, threads))
 		return asc_err(ASC_EAGAIN, "malloc takes no locks, yet there are %zu threads",
 			       threads);
 	ASC_TRY(asc_choose_sleepers(op, &tids, &n));
+	b->sleepers = n;
 	for (size_t i = 0; i < n && i < SLEEPERS_MAX; i++) {
 		asc_error_free(err);
 		err = try_one(b, tids[i]);
@@ -177,22 +180,36 @@ static struct asc_error *wait_until_free(struct asc_borrow *b, double deadline)
 	}
 }
 
+struct asc_error *asc_begin_any(struct asc_borrow *b)
+{
+	struct asc_error *err;
+
+	/* On a busy machine a sleeper often wakes up while it is stopped, and a stop of all takes
+	 * longest of all there: so another one, a moment later. */
+	for (int i = 0;; i++) {
+		err = asc_begin_sleeper(b);
+		if (!err || (err->code != ASC_EAGAIN && err->code != ASC_EUNSUPPORTED))
+			return err;
+		if (err->code != ASC_EAGAIN || !b->sleepers || i == SLEEPER_TRIES ||
+		    atomic_load(&b->op->sh->cancel) || !asc_target_alive(b->op->c->live))
+			break;
+		asc_error_free(err);
+		nap();
+	}
+	/* one that does not sleep may do; those that did not stop in time are still ours */
+	asc_error_free(err);
+	b->since = b->halt.since = b->halt.ms = 0;
+	return asc_begin_all(b);
+}
+
 struct asc_error *asc_begin_call(struct asc_borrow *b)
 {
 	const struct asc_op *op = b->op;
 	unsigned wait_ms = op->c->opts.wait_ms ? op->c->opts.wait_ms : WAIT_DEFAULT_MS;
-	struct asc_error *err;
 
 	srandom((unsigned)op->tool ^ (unsigned)time(NULL));
 	ASC_TRY(wait_until_free(b, asc_act_now() + wait_ms));
 	op->sh->result.busy_arena = 0;
-	err = asc_begin_sleeper(b);
-	if (!err || (err->code != ASC_EAGAIN && err->code != ASC_EUNSUPPORTED))
-		return err;
-	/* one that does not sleep may do */
-	asc_error_free(err);
-	/* those that did not stop in time are still ours */
-	b->since = b->halt.since = b->halt.ms = 0;
-	return asc_begin_all(b);
+	return asc_begin_any(b);
 }
 #endif

@@ -204,6 +204,7 @@ struct asc_borrow {
 	bool resend;   /* a real one of the marker's kind came: it is sent again at the end */
 	bool keep;     /* the others stay stopped when T starts; asc_fork_*() lets them go */
 	unsigned tries;
+	size_t sleepers; /* that were looked at, if no other could be borrowed */
 	double since; /* ms: T was stopped */
 	struct asc_saved s;
 	struct asc_act_frame f;
@@ -302,7 +303,9 @@ bool asc_poke(const struct asc_borrow *b, asc_addr addr, const void *buf, size_t
 /* After a crash in a call: the lock of the arena that the call was in. @return true: freed */
 bool asc_repair(struct asc_borrow *b, asc_addr *ret_arena);
 
-/* A sleeper if there is one, once every arena's lock was seen free; or everything. */
+/* A sleeper if there is one, or everything. */
+ASC_MUST struct asc_error *asc_begin_any(struct asc_borrow *b);
+/* The same, once every arena's lock was seen free. */
 ASC_MUST struct asc_error *asc_begin_call(struct asc_borrow *b);
 /* Stop everything, wait until malloc is at rest, choose, save. */
 ASC_MUST struct asc_error *asc_begin_all(struct asc_borrow *b);

@@ -447,25 +447,13 @@ static void finish(struct run *r, enum asc_ran how, struct asc_act_result *res)
 	}
 }
 
-static struct asc_error *begin(struct asc_borrow *b)
-{
-	struct asc_error *err = asc_begin_sleeper(b);
-
-	if (!err || (err->code != ASC_EAGAIN && err->code != ASC_EUNSUPPORTED))
-		return err;
-	asc_error_free(err);
-	/* those that did not stop in time are still ours */
-	b->since = b->halt.since = b->halt.ms = 0;
-	return asc_begin_all(b);
-}
-
 static struct asc_error *run(struct asc_borrow *b, struct asc_op *op)
 {
 	struct run r = { .b = b, .op = op };
 	struct asc_error *err;
 	enum asc_ran how = ASC_RAN;
 
-	ASC_TRY(begin(b));
+	ASC_TRY(asc_begin_any(b));
 	err = asc_borrow_write(b, map_bytes(op));
 	if (err) {
 		asc_halt_release(&b->halt, 0);
