@@ -32,7 +32,9 @@ const struct asc_cmd asc_cmd_advise = {
 	.summary = "the verdict, what brings the memory back now, and which setting for good",
 	.help = "The verdict is the largest free share (trimmable, retained, fragmented, cached) "
 		"when it\n"
-		"is at least a quarter of RSS, else the largest share of all. Every sentence "
+		"is at least a quarter of RSS, else the largest share of all. It is UNKNOWN where "
+		"what\n"
+		"could not be found out, pages in memory or tcaches, would decide. Every sentence "
 		"carries the\n"
 		"number behind it. Settings: the tunable and the older variable, whether it is "
 		"set\n"
