@@ -169,7 +169,7 @@ static void put_top(struct asc_out *o, const struct sizes *z, bool used, bool fr
 		if (at == MOST)
 			continue;
 		n += n < MOST;
-		memmove(top + at + 1, top + at, (n - at - 1) * sizeof(*top));
+		memmove(top + at + 1, top + at, (n - at - 1) * sizeof(struct size_row *));
 		top[at] = r;
 	}
 	if (!n && asc_out_is_text(o))
