@@ -110,7 +110,8 @@ static bool load(struct asc_modules *m)
 		 m->opts.timeout_ms / 1000 ? m->opts.timeout_ms / 1000 : 1);
 	setenv("DEBUGINFOD_TIMEOUT", seconds, 0);
 	setenv("DEBUGINFOD_RETRY_LIMIT", "1", 0);
-	m->fod = dlopen("libdebuginfod.so.1", RTLD_NOW | RTLD_GLOBAL);
+	/* what its libraries (curl, TLS) made for good would be lost if they were unloaded */
+	m->fod = dlopen("libdebuginfod.so.1", RTLD_NOW | RTLD_GLOBAL | RTLD_NODELETE);
 	api = m->fod ? calloc(1, sizeof(*api)) : NULL;
 	if (!api)
 		return false;

@@ -24,8 +24,9 @@ ARENASCOPE = os.environ["ARENASCOPE"]
 VICTIMS = pathlib.Path(os.environ["VICTIMS"])
 # the same objects, but it obeys ARENASCOPE_FAULT and ARENASCOPE_NO_DEBUG
 HOOKED = str(VICTIMS.parent / "arenascope-hooked")
-# how to start it below strace: LeakSanitizer, where it was built with that, is a tracer itself
-NO_LSAN = ["env", "ASAN_OPTIONS=detect_leaks=0"]
+# below strace, or where ptrace(2) ends it: LeakSanitizer, if it was built with that, is a tracer itself
+NO_LEAKS = {"ASAN_OPTIONS": "detect_leaks=0"}
+NO_LSAN = ["env", *(f"{k}={v}" for k, v in NO_LEAKS.items())]
 HOOKS = ("ARENASCOPE_FAULT", "ARENASCOPE_NO_DEBUG")
 PAGE = resource.getpagesize()
 # gcc's flags for a 32-bit program: Debian keeps <asm/...> beside the 64-bit headers alone, unless gcc-multilib is

@@ -44,7 +44,8 @@ x86_64 = pytest.mark.skipif(os.uname().machine != "x86_64", reason="system call 
 def test_the_filter_bites(victim):
     v = victim("attach", "idle", 2)
     v.line("ready")
-    run = helpers.arenascope("-p", v.pid, "threads", rc=None, preexec_fn=no_ptrace_no_signal)
+    run = helpers.arenascope("-p", v.pid, "threads", rc=None, preexec_fn=no_ptrace_no_signal,
+                             env=helpers.NO_LEAKS)
     assert run.rc not in (0, 1, 99), run
     v.quit()
 
@@ -56,7 +57,8 @@ def test_no_stop_never_stops(victim):
     v.line("ready")
     v.ask("gap", "gap")
     for command in READ_COMMANDS:
-        run = helpers.arenascope("-p", v.pid, "--no-stop", *command.split(), rc=EXITS, preexec_fn=no_ptrace_no_signal)
+        run = helpers.arenascope("-p", v.pid, "--no-stop", *command.split(), rc=EXITS, preexec_fn=no_ptrace_no_signal,
+                             env=helpers.NO_LEAKS)
         if run.rc < 75:
             assert "W-NO-STOP" in run.err, run
         assert "damaged" not in run.err and "W-CORRUPT" not in run.err, run
