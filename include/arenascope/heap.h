@@ -234,6 +234,7 @@ struct asc_heap_libc {
 	unsigned nfastbins, ntcache;
 	bool trim_consolidates, trim_corrupt_flag, systrim_minsize_quirk, systrim_thp;
 	bool has_tcache, mmap_hdr_excluded, lazy_init;
+	bool info_known; /**< false: which release it is decides about malloc_info's text, and is unknown */
 	bool info_rest_has_top, info_subheaps, info_has_mmap, info_has_fast;
 	uint8_t info_size_tabs, info_size_spaces, info_unsorted_spaces;
 };

@@ -256,6 +256,11 @@ const struct asc_error_help asc_error_helps[] = {
 	  "The estimate before the stop was too low, or the machine was busy. After four times "
 	  "--max-pause the target is let go in any case.",
 	  0 },
+	{ "W-RELEASE", 1, "which release of glibc it is is not known",
+	  "No file of the target's libc is there, and several releases have what memory shows. "
+	  "malloc_info's text is that of one of them: before 2.31 blanks are others, and the "
+	  "tops are not counted in \"rest\".",
+	  "--root, --libc" },
 	{ "W-RSS", 1, "the lines do not add up to the kernel's Rss",
 	  "Something moved between two readings.", 0 },
 	{ "W-RUNNING", 1, "the call did not return in time",

@@ -25,6 +25,12 @@ static struct asc_error *run_info(struct asc_session *s, const struct asc_args *
 
 	(void)a;
 	ASC_TRY(asc_malloc_info(asc_session_heap(s), &text));
+	if (!asc_session_heap(s)->libc.info_known) {
+		asc_out_warn(o, "W-RELEASE",
+			     "which release of glibc it is is not known, since no file of it is "
+			     "there: it may set blanks otherwise, and count the tops otherwise");
+		asc_out_partial(o);
+	}
 	return put(o, text);
 }
 

@@ -100,6 +100,9 @@ static void copy_libc(const struct asc_libc *lib, struct asc_heap_libc *to)
 	COPY(info_size_spaces);
 	COPY(info_unsorted_spaces);
 #undef COPY
+	/* all releases with these members write alike */
+	to->info_known = lib->minor || lib->info_known || l->_heap_info_pagesize.present ||
+			 !l->malloc_state_fastbinsY.present;
 	to->has_tcache = l->ntcache && l->tcache_perthread_struct_entries.present;
 }
 

@@ -82,6 +82,7 @@ struct asc_libc {
 	asc_addr multiple_threads; /* int: == 0 means single-threaded (2.27..2.31); 0 unknown */
 	asc_addr always_fail_morecore, malloc_initialized;
 	bool shape_in_file;	   /* the file's own data has mp_'s defaults where the layout says */
+	bool info_known;	   /* no version, but memory tells how its malloc_info writes */
 	bool tls_known;		   /* thread_arena's and tcache's places are known */
 	bool tcache_none;	   /* tcache's place is not known, but no thread has one */
 	uint64_t tls_offset;

@@ -18,7 +18,8 @@
 enum {
 	RING_MAX = 65536,
 	BLOCK_MAX = 64 << 10,
-	NEAR_TP = 4096,
+	NEAR_TP = 16384, /* libc's block is behind the program's, which may be large */
+	PAGE = 4096,
 	THREADS_MAX = 256,
 	DATA_MAX = 32 << 20, /* .data and .bss of a static program are its own, too */
 };
@@ -63,18 +64,25 @@ static bool in_ring(const struct tls_scan *s, asc_addr v)
 	return bsearch(&v, s->ring.data, s->ring.len, sizeof(v), by_value) != NULL;
 }
 
-/* Of what is only around a thread pointer the part on its own page will do: zeros are no claim. */
+/* Of what is only around a thread pointer the readable part next to it will do: zeros are no claim. */
 static bool read_block(const struct tls_scan *s, asc_addr at, uint8_t *ret)
 {
-	asc_addr page = asc_align_up(at, NEAR_TP);
+	const asc_addr end = at + s->len;
+	size_t n = asc_read_some(s->t, at, ret, s->len);
 
-	if (asc_read_some(s->t, at, ret, s->len) == s->len)
+	if (n == s->len)
 		return true;
-	memset(ret, 0, s->len);
-	if (!s->near || s->arch->tls != ASC_TLS_II || page - at >= s->len)
+	if (!s->near)
 		return false;
-	return asc_read_some(s->t, page, ret + (page - at), s->len - (size_t)(page - at)) ==
-	       s->len - (page - at);
+	memset(ret + n, 0, s->len - n);
+	if (s->arch->tls != ASC_TLS_II)
+		return n != 0;
+	for (asc_addr p = asc_align_down(at, PAGE) + PAGE; p < end; p += PAGE) {
+		memset(ret, 0, s->len);
+		if (asc_read_some(s->t, p, ret + (p - at), (size_t)(end - p)) == end - p)
+			return true;
+	}
+	return false;
 }
 
 static struct asc_error *read_blocks(struct tls_scan *s)
@@ -407,8 +415,11 @@ static void choose(struct tls_scan *s)
 		first = row_first;
 		break;
 	}
-	if (!minor && first)
+	if (!minor && first) {
 		minor = refine(s, first, last);
+		/* 2.30 and 2.31 are told apart by nothing that memory has */
+		lib->info_known = minor && !(minor == 31 && first == 30) && minor > 22;
+	}
 	asc_layout_traits(&lib->layout, s->arch, minor);
 	find_key(s);
 }

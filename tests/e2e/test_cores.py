@@ -46,6 +46,12 @@ def says(core, *options, env=None, rc=(0, 1)):
     return arenascope("-q", "-c", core, *options, "malloc-info", env=env, rc=rc)
 
 
+def says_right(core, truth):
+    """No file says whether it is 2.30 or 2.31, which write otherwise: then that is said, and the status is 1."""
+    run = says(core)
+    assert run.bytes == truth and (run.rc == 0 or "W-RELEASE" in run.err), run
+
+
 def test_libraries(made):
     """However it was found out, it is the same."""
     core, truth = made
@@ -198,7 +204,7 @@ def test_foreign_libc(tmp_path):
     tried = [t["result"] for t in found["tried"] if t["module"] == "libc.so.6"]
     assert any("build-id" in t and "not used" in t for t in tried), tried
     assert found["libcs"][0]["file"] is None
-    assert says(core, rc=0).bytes == truth
+    says_right(core, truth)
     path = root / "usr/lib/x86_64-linux-gnu/libc.so.6"
     for option in (f"--root={root}", f"--libc={path}"):
         document = arenascope_json("-q", "-c", core, option, f"--debug-dir={libc.folder}", "symbols")
@@ -210,15 +216,17 @@ def test_foreign_libc(tmp_path):
     assert "E-BUILDID" in run.err
 
 
+@pytest.mark.parametrize("suite", ["bullseye", *(s for s in matrix.SUITES if s[0].isdigit())])
 @pytest.mark.parametrize("gdb", [False, True], ids=["kernel", "gcore"])
-def test_everything_gone(gdb, tmp_path):
+def test_everything_gone(gdb, suite, tmp_path):
     """Neither libc, nor executable, nor debug file is on this machine."""
-    libc, root = foreign(tmp_path)
+    libc, root = foreign(tmp_path, suite)
     core, truth = foreign_core(libc, root, tmp_path, gdb)
     kept = tmp_path / "kept"
     root.rename(kept)
-    assert says(core, rc=0).bytes == truth
+    says_right(core, truth)
     document = arenascope("-q", "--json", "-c", core, "report", rc=(0, 1)).json
+    assert all(a["cached_bytes"] for a in arenascope("-q", "--json", "-c", core, "arenas", rc=(0, 1)).json["arenas"])
     # memory holds the banner's page or it does not; a version is never guessed
     assert document["libc"]["version"] in (None, libc.version)
     codes = {w["code"] for w in document["warnings"]}

@@ -42,8 +42,10 @@ def without(value, *keys):
 
 def look(libc, how, target, truth, layouts, env=None, live=None):
     """One cell of the table; asserts what must hold."""
-    info = arenascope("-q", *target, "malloc-info", env=env)
+    # without a version 2.30 and 2.31 look alike, but do not write alike: that is said then
+    info = arenascope("-q", *target, "malloc-info", env=env, rc=(0, 1))
     assert info.bytes == truth, f"{libc} {how}: malloc_info differs"
+    assert info.rc == 0 or (libc.minor == 31 and layouts[0] == "scan" and "W-RELEASE" in info.err), info
     check = arenascope("-q", "--json", *target, "check", env=env).json
     assert check["findings"] == [], f"{libc} {how}: {check['findings']}"
     assert check["libc"]["layout"] in layouts, f"{libc} {how}: {check['libc']}"
