@@ -37,8 +37,10 @@ enum {
 	STOP_MS = 30,	   /* of reading in one stop */
 	LEAST_MS = 4,	   /* even if residency alone has taken longer */
 	ROOM_BYTES = 256 << 20,
+	SCAN_BYTES =
+		64 << 20, /* in memory: beyond it the stop does not ask which pages there are */
 	LISTS_BYTES =
-		24 << 20, /* of pages that an arena's lists are on: as many as one stop can read */
+		24 << 20, /* an arena's lists are on that many pages: one stop can read them */
 	LARGE_CHUNK = 64 << 10, /* of a free one of this size only the ends are read */
 };
 
@@ -426,23 +428,44 @@ void asc_session_stall(void)
 		nanosleep(&nap, NULL);
 }
 
+/*
+ * Which pages there are takes a pass over the page tables, which for gigabytes is longer than all else in
+ * the stop. Where only the reading wants to know, it is asked before and after it: a page of both was in
+ * the stop, too, and one of the two alone is not proven.
+ */
+static bool can_ask_later(const struct round *r)
+{
+	return !(r->needs & (ASC_NEED_RESIDENCY | ASC_NEED_LEDGER)) &&
+	       asc_resident_bytes(r->before->residency ? r->before->residency : r->s->residency, 0,
+				  UINT64_MAX) > SCAN_BYTES &&
+	       !(r->before->residency && asc_foresight_holds(r->before, r->s->live));
+}
+
+static struct asc_error *stopped(struct round *r, uint64_t began, bool later)
+{
+	struct asc_session *s = r->s;
+
+	if (later)
+		return in_stop(r, began);
+	ASC_TRY(asc_session_residency(s, r->needs, r->before));
+	ASC_TRY(need_residency(s->residency));
+	return in_stop(r, began);
+}
+
 static struct asc_error *stop(struct round *r)
 {
 	struct asc_session *s = r->s;
+	struct asc_residency *old = s->residency; /* the overlay's, until it has a newer one */
 	struct asc_error *err;
 	struct asc_pause p = { 0 };
 
-	asc_residency_free(s->residency);
-	s->residency = NULL;
 	asc_heap_free(asc_take(r->listed));
 	ASC_TRY(asc_session_stop_quiet(s));
 	uint64_t began = now_ns();
+	const bool later = can_ask_later(r);
 	s->taken_at = time(NULL);
-	err = asc_session_residency(s, r->needs, r->before);
-	if (!err)
-		err = need_residency(s->residency);
-	if (!err)
-		err = in_stop(r, began);
+	s->residency = NULL;
+	err = stopped(r, began, later);
 	asc_session_freeze(s, true);
 	asc_target_release(s->live, &p);
 	asc_session_freeze(s, false);
@@ -453,7 +476,16 @@ static struct asc_error *stop(struct round *r)
 	s->pause.watchdog = watchdog;
 	r->let_go = p.watchdog;
 	r->blind |= p.watchdog;
-	return err ? err : asc_overlay_end(r->overlay);
+	if (!err && later) {
+		s->provenance.residency = "after";
+		err = asc_residency_read(s->live, &s->residency);
+		if (!err)
+			err = need_residency(s->residency);
+	}
+	if (!err)
+		err = asc_overlay_end(r->overlay, s->residency);
+	asc_residency_free(old);
+	return err;
 }
 
 /* ---- after it ---- */

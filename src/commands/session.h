@@ -51,7 +51,7 @@ struct asc_provenance {
 	const char *engine; /* "copy", "direct", "optimistic", "fork"; static; NULL: nothing was read */
 	unsigned rounds;    /* stops that it took; 0: none */
 	/* which pages were in memory: "stop", "before" (and the kernel's counters say that nothing has
-	 * changed), "child" (of a fork, which has a copy of the page tables); static; NULL: not read */
+	 * changed), "after" (what differs from before the stop is not proven), "child" (of a fork, which has a copy of the page tables); static; NULL: not read */
 	const char *residency;
 	uint64_t reread_bytes;	   /* optimistic: read in the stop */
 	uint64_t steady_bytes;	   /* read before it, and the same after it */

@@ -10,6 +10,7 @@
 #include "base/num.h"
 #include "base/vec.h"
 #include "target/capture.h"
+#include "target/snapshot.h"
 #include "target/target.h"
 
 enum { BATCH_PIECES = 128, BATCH_PAGES = 512, BLOCK_PAGES = 64, PAGE_MAX = 64 << 10 };
@@ -38,6 +39,7 @@ struct overlay {
 	struct asc_target *live;
 	const struct asc_residency *res; /* before, from the stop on that of the stop */
 	enum phase phase;
+	bool stale; /* there is none of the stop: res is of another moment */
 	uint64_t deadline;
 	bool cut;
 	struct slot *slots; /* open addressing */
@@ -225,6 +227,48 @@ static uint64_t absent(const struct overlay *o, asc_addr at, uint64_t *ret_there
 	return in ? 0 : end - at;
 }
 
+/* A page that was not there before the stop: has it come since? */
+static bool has_come(struct overlay *o, asc_addr page)
+{
+	const struct asc_map *m = asc_maps_find(&o->t.maps, page);
+	struct asc_map one = { 0 };
+	const struct asc_maps maps = { .v = &one, .n = 1 };
+	struct asc_residency *res = NULL;
+	struct asc_error *err;
+	bool come;
+
+	if (!m)
+		return true;
+	one = *m;
+	one.start = page;
+	one.end = page + o->t.page_size;
+	err = asc_live_residency_part(o->live, &maps, &res);
+	come = err || res->source == ASC_RESIDENCY_UNKNOWN || res->n;
+	asc_error_free(err);
+	asc_residency_free(res);
+	return come;
+}
+
+/*
+ * Pages that are not there now, and of which nobody knows whether they were in the stop: those that were
+ * before it have changed, those that were kept are as they were kept. @return bytes up to one of these
+ */
+static uint64_t pass_gone(struct overlay *o, asc_addr at, uint64_t len)
+{
+	const uint64_t size = o->t.page_size;
+
+	for (asc_addr page = asc_align_down(at, size); page < at + len; page += size) {
+		struct note *n = note_of(o, page);
+
+		if (fresh(o, page))
+			return page > at ? page - at : 0;
+		if (n && n->before)
+			__atomic_store_n(&n->after, n->before + 1 ? n->before + 1 : 1,
+					 __ATOMIC_RELAXED);
+	}
+	return len;
+}
+
 /* ---- reading: while it runs ---- */
 
 /* Whole pages, none of them fresh. @return bytes, whole pages */
@@ -267,6 +311,8 @@ static size_t read_running(struct overlay *o, asc_addr addr, uint8_t *buf, size_
 		size_t in = (size_t)(at % size), n = len - done, got;
 		uint64_t there, zeros = absent(o, at, &there);
 
+		if (zeros && o->phase == AFTER && o->stale)
+			zeros = pass_gone(o, at, asc_min(n, zeros));
 		if (zeros) {
 			got = n = (size_t)asc_min(n, zeros);
 			memset(buf + done, 0, n);
@@ -296,7 +342,7 @@ static const uint8_t *take_page(struct overlay *o, uint64_t page)
 	o->cut |= o->used == o->cap || now_ns() > o->deadline;
 	if (o->cut)
 		return NULL;
-	if (absent(o, page, &there))
+	if (absent(o, page, &there) && !(o->stale && has_come(o, page)))
 		memset(to, 0, size);
 	else if (asc_read_some(o->live, page, to, size) != size)
 		return NULL;
@@ -430,19 +476,23 @@ struct asc_error *asc_overlay_begin(struct asc_target *t, const struct asc_resid
 		empty(o);
 	}
 	o->phase = STOPPED;
-	o->res = now;
+	o->stale = !now;
+	if (now)
+		o->res = now;
 	o->cut = false;
 	o->deadline = deadline_ns;
 	return NULL;
 }
 
-struct asc_error *asc_overlay_end(struct asc_target *t)
+struct asc_error *asc_overlay_end(struct asc_target *t, const struct asc_residency *now)
 {
 	struct overlay *o = overlay_of(t);
 
 	if (o->phase != STOPPED)
 		return NULL;
 	o->phase = AFTER;
+	if (now)
+		o->res = now;
 	return o->res ? make_notes(o, o->res) : NULL;
 }
 

@@ -24,8 +24,9 @@ ASC_MUST struct asc_error *asc_overlay_new(struct asc_target *live,
 					   struct asc_target **ret);
 /*
  * The stop: mappings and threads of @p live are the overlay's from now on. @p now: residency of the
- * stop, borrowed until the overlay is closed. Reads after @p deadline_ns (CLOCK_MONOTONIC) fail. What an
- * earlier stop has kept is let go, and the digests are those of the reading after it.
+ * stop, borrowed until the overlay is closed; NULL: it takes too long to ask for, and is that of before
+ * for the time being. Reads after @p deadline_ns (CLOCK_MONOTONIC) fail. What an earlier stop has kept is
+ * let go, and the digests are those of the reading after it.
  */
 ASC_MUST struct asc_error *asc_overlay_begin(struct asc_target *overlay,
 					     const struct asc_residency *now, uint64_t deadline_ns);
@@ -33,8 +34,9 @@ ASC_MUST struct asc_error *asc_overlay_begin(struct asc_target *overlay,
 void asc_overlay_pull(struct asc_target *overlay, const struct asc_range *ranges, size_t n);
 /* Was there something that could not be taken any more? */
 bool asc_overlay_is_cut(const struct asc_target *overlay);
-/* The process runs on: after. */
-ASC_MUST struct asc_error *asc_overlay_end(struct asc_target *overlay);
+/* The process runs on: after. @p now: which pages there are now, where that of the stop is not known. */
+ASC_MUST struct asc_error *asc_overlay_end(struct asc_target *overlay,
+					   const struct asc_residency *now);
 /* What was kept of @p range is not used: all of it is to be of one moment. */
 void asc_overlay_forget(struct asc_target *overlay, struct asc_range range);
 /* Bytes of pages that were read in the stop. */

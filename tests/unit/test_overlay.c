@@ -111,7 +111,7 @@ static void go(struct child *c)
 	struct asc_pause p;
 
 	asc_target_release(c->live, &p);
-	assert_null(asc_overlay_end(c->overlay));
+	assert_null(asc_overlay_end(c->overlay, NULL));
 }
 
 static unsigned byte_of(struct child *c, unsigned page)
@@ -209,6 +209,38 @@ static void test_new_page(void **state)
 	end(&c);
 }
 
+/* The stop does not ask which pages there are: what is not the same before and after it is not proven. */
+static void test_asked_later(void **state)
+{
+	struct child c;
+	struct asc_pause p;
+	uint64_t steady;
+
+	(void)state;
+	begin(&c, 64 * PAGE);
+	read_all(&c);
+	tell(&c, 'w', 33, 1);
+	assert_null(asc_target_stop(c.live, NULL));
+	assert_null(asc_overlay_begin(c.overlay, NULL, NEVER));
+	assert_int_equal(byte_of(&c, 33), 1); /* has come */
+	assert_int_equal(byte_of(&c, 34), 0); /* has not */
+	assert_int_equal(byte_of(&c, 4), 5);
+	asc_target_release(c.live, &p);
+	tell(&c, 'd', 4, 0);  /* kept, and gone */
+	tell(&c, 'd', 6, 0);  /* gone */
+	tell(&c, 'w', 35, 2); /* came after it */
+	tell(&c, 'w', 34, 3); /* and where there was nothing in it */
+	assert_null(asc_residency_read(c.live, &c.now));
+	assert_null(asc_overlay_end(c.overlay, c.now));
+	read_all(&c);
+	assert_int_equal(byte_of(&c, 4), 5);
+	assert_int_equal(byte_of(&c, 33), 1);
+	assert_int_equal(byte_of(&c, 34), 0);
+	assert_int_equal(changed(&c, &steady), 1ull << 6 | 1ull << 35);
+	assert_int_equal(steady, (TOUCHED - 2) * PAGE);
+	end(&c);
+}
+
 static void test_next_round(void **state)
 {
 	struct child c;
@@ -294,11 +326,9 @@ static void test_cut(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_three_readings),
-		cmocka_unit_test(test_new_page),
-		cmocka_unit_test(test_next_round),
-		cmocka_unit_test(test_forget),
-		cmocka_unit_test(test_cut),
+		cmocka_unit_test(test_three_readings), cmocka_unit_test(test_new_page),
+		cmocka_unit_test(test_asked_later),    cmocka_unit_test(test_next_round),
+		cmocka_unit_test(test_forget),	       cmocka_unit_test(test_cut),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
