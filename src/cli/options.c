@@ -105,11 +105,100 @@ static error_t parse_word(struct parse *p, const char *word, struct argp_state *
 	return EINVAL;
 }
 
+/* The row that argv word @p w names, exactly or by its letter; *ret_attached: the value is in it. */
+static const struct asc_main_opt *match(const char *w, bool *ret_attached)
+{
+	const char *name = w + strspn(w, "-");
+	size_t len = strcspn(name, "=");
+	bool single = name == w + 1;
+
+	*ret_attached = name[len] == '=';
+	for (const struct asc_main_opt *o = asc_main_opts; o->name; o++) {
+		if (strlen(o->name) == len && !memcmp(o->name, name, len))
+			return o;
+	}
+	if (!single)
+		return NULL;
+	for (const struct asc_main_opt *o = asc_main_opts; o->name; o++) {
+		if (o->key == name[0]) {
+			*ret_attached = name[1] != 0;
+			return o;
+		}
+	}
+	return NULL;
+}
+
+static struct asc_error *unknown_option(const char *shown, const char *word)
+{
+	const char *names[64] = { NULL };
+	char name[64];
+	size_t n = 0;
+
+	for (const struct asc_main_opt *o = asc_main_opts; o->name && n < 63; o++)
+		names[n++] = o->name;
+	word += strspn(word, "-");
+	snprintf(name, sizeof(name), "%.*s", (int)asc_min(strcspn(word, "="), sizeof(name) - 1),
+		 word);
+	const char *near = asc_nearest(name, names);
+	struct asc_error *err =
+		asc_err_id(asc_err(ASC_EUSAGE, "unknown option %.100s", shown), "E-USAGE");
+	if (near)
+		asc_err_try(err, "--%s", near);
+	return asc_err_try(err, "arenascope --help   lists them");
+}
+
+/* "-qZ": the letter in it that is no option's, or NULL */
+static const char *unknown_letter(const char *cluster)
+{
+	for (const char *c = cluster; *c; c++) {
+		const struct asc_main_opt *o = asc_main_opt_of((unsigned char)*c);
+		if (!o)
+			return c;
+		if (o->arg)
+			return NULL; /* the rest is its value */
+	}
+	return NULL;
+}
+
+/* What is wrong with @p word, or NULL; argp would say so in its own words, and end the program. */
+static struct asc_error *bad_option(const char *word, bool last)
+{
+	ASC_AUTO(asc_freep) char *shown = asc_escape(word);
+	bool attached;
+	const struct asc_main_opt *o = match(word, &attached);
+	const bool by_letter = o && attached && !strchr(word, '=');
+
+	if (word[0] != '-' || !word[1])
+		return NULL;
+	if (!shown)
+		return asc_err(ASC_ENOMEM, "reading the options");
+	if (!o || (by_letter && unknown_letter(word + 1)))
+		return unknown_option(shown, word);
+	if (o->arg && !attached && last)
+		return asc_err_id(asc_err(ASC_EUSAGE, "--%s needs a value: %s", o->name, o->arg),
+				  "E-USAGE");
+	if (!o->arg && attached && !by_letter)
+		return asc_err_id(asc_err(ASC_EUSAGE, "--%s takes no value", o->name), "E-USAGE");
+	return NULL;
+}
+
+/* argp has stopped at a word, or within one. */
+static void find_culprit(struct parse *p, const struct argp_state *state)
+{
+	for (int i = state->next - 1; !p->err && i <= state->next && i < state->argc; i++) {
+		if (i > 0)
+			p->err = bad_option(state->argv[i], i + 1 == state->argc);
+	}
+}
+
 static error_t parse_opt(int key, char *arg, struct argp_state *state)
 {
 	struct parse *p = state->input;
 
 	switch (key) {
+	case ARGP_KEY_ERROR:
+		find_culprit(p, state);
+		return 0;
 	case 'h':
 		asc_print_help(stdout);
 		exit(fflush(stdout) ? EX_IOERR : 0);
@@ -141,8 +230,9 @@ static struct asc_error *run_argp(struct parse *p, int argc, char **argv)
 						  .doc = o->doc,
 						  .flags = o->alias ? OPTION_ALIAS : 0 };
 	const struct argp argp = { .options = opts, .parser = parse_opt };
-	argp_err_exit_status = EX_USAGE;
-	error_t rc = argp_parse(&argp, argc, argv, ARGP_IN_ORDER | ARGP_LONG_ONLY | ARGP_NO_HELP,
+	error_t rc = argp_parse(&argp, argc, argv,
+				ARGP_IN_ORDER | ARGP_LONG_ONLY | ARGP_NO_HELP | ARGP_NO_ERRS |
+					ARGP_NO_EXIT,
 				NULL, p);
 	if (p->err)
 		return asc_take(p->err);
@@ -153,29 +243,6 @@ static struct asc_error *run_argp(struct parse *p, int argc, char **argv)
 }
 
 /* ---- the words after the command ---- */
-
-/* The row that argv word @p w names, exactly or by its letter; *ret_attached: the value is in it. */
-static const struct asc_main_opt *match(const char *w, bool *ret_attached)
-{
-	const char *name = w + strspn(w, "-");
-	size_t len = strcspn(name, "=");
-	bool single = name == w + 1;
-
-	*ret_attached = name[len] == '=';
-	for (const struct asc_main_opt *o = asc_main_opts; o->name; o++) {
-		if (strlen(o->name) == len && !memcmp(o->name, name, len))
-			return o;
-	}
-	if (!single)
-		return NULL;
-	for (const struct asc_main_opt *o = asc_main_opts; o->name; o++) {
-		if (o->key == name[0]) {
-			*ret_attached = name[1] != 0;
-			return o;
-		}
-	}
-	return NULL;
-}
 
 /* Move word i (and its value) to @p to. */
 static struct asc_error *take_main(const struct asc_cmd *cmd, char **words, int argc, int *i,

@@ -373,7 +373,7 @@ def test_core_of_another_libc(row, tmp_path):
     assert [[a[k] for k in keys[:4]] for a in doc["arenas"]] == [[a[k] for k in keys[:4]] for a in truth]
 
 
-def test_tcaches_not_found(row):
+def test_tcaches_of_a_core_not_found(row):
     """Without symbols, in a core whose thread-local storage is not where a scan looks for it."""
     core = FIXTURES / "aarch64-qemu-threads.core.xz"
     run = row(arenascope("-c", core, "arenas", rc=None), 1, "W-TCACHE", "counted as in use", "unknown")

@@ -70,6 +70,7 @@ def test_commands_prefixes_and_settings(repl, svc):
     r.run("set format text")
     assert re.search(r"max-pause\s+500ms", r.run("show"))
     assert "there is no setting" in r.run("set nonsense 1")
+    assert "--json takes no value" in r.run("bins --json=x"), "and the prompt goes on"
     assert "Commands" in r.run("help") and "--heaps" in r.run("help arenas")
     r.p.sendline("quit")
     r.p.expect(pexpect.EOF)
