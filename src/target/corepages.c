@@ -216,9 +216,15 @@ struct asc_error *asc_core_foresee(struct asc_target *t, struct asc_residency **
 	return err;
 }
 
+/* The word that has the bit: the other reader may set others in it just now. */
+static uint64_t word_of(const uint64_t *bits, uint64_t bit)
+{
+	return __atomic_load_n(&bits[bit / WORD], __ATOMIC_RELAXED);
+}
+
 static bool is_set(const uint64_t *bits, uint64_t bit)
 {
-	return bits[bit / WORD] >> bit % WORD & 1;
+	return word_of(bits, bit) >> bit % WORD & 1;
 }
 
 /* The end of the row of equal bits that begins at @p bit. */
@@ -227,7 +233,7 @@ static uint64_t row_end(const uint64_t *bits, uint64_t bit, uint64_t end)
 	const bool value = is_set(bits, bit);
 
 	while (bit < end) {
-		uint64_t left = (value ? ~bits[bit / WORD] : bits[bit / WORD]) >> bit % WORD;
+		uint64_t word = word_of(bits, bit), left = (value ? ~word : word) >> bit % WORD;
 
 		if (left)
 			return asc_min(bit + (uint64_t)__builtin_ctzll(left), end);
