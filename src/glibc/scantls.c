@@ -272,6 +272,26 @@ static bool find_tcache(struct tls_scan *s, const struct asc_layout *l, uint64_t
 	return best != 0;
 }
 
+/*
+ * Could it be a tcache of a shape that no release has had? A chunk in use, with a place for the
+ * lists of 64 sizes at least.
+ */
+static bool like_tcache(const struct tls_scan *s, asc_addr v)
+{
+	enum { LISTS = 64, MOST = 8192 };
+	uint64_t raw, next = 0, size;
+	struct asc_error *err;
+
+	if (v % (2 * s->word) || v < s->word)
+		return false;
+	err = asc_read_word(s->t, v - s->word, &raw);
+	size = err ? 0 : raw & ~(uint64_t)7;
+	if (!err && !(raw & 2) && size >= LISTS * s->word && size <= MOST)
+		err = asc_read_word(s->t, v - s->word + size, &next);
+	asc_error_free(err);
+	return next & 1;
+}
+
 /* No word that is libc's points to what could be a tcache: none was made yet. */
 static bool no_tcache(const struct tls_scan *s, const struct asc_layout *l)
 {
@@ -279,7 +299,7 @@ static bool no_tcache(const struct tls_scan *s, const struct asc_layout *l)
 		return false; /* is libc's block among what was looked at? */
 	for (size_t i = 0; i < s->blocks.len; i++)
 		for (size_t off = 0; off + s->word <= s->len; off += s->word)
-			if (fits_tcache(s, l, value(s, i, off)))
+			if (fits_tcache(s, l, value(s, i, off)) || like_tcache(s, value(s, i, off)))
 				return false;
 	return true;
 }
