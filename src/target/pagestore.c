@@ -104,7 +104,7 @@ struct asc_error *asc_page_store_load(struct asc_page_store *s, const struct asc
 {
 	bool known = res && res->source != ASC_RESIDENCY_UNKNOWN;
 	ASC_AUTO(asc_freep) struct asc_iov *iov = calloc(s->n + 1, sizeof(*iov));
-	ASC_AUTO(asc_freep) struct slot **of = calloc(s->n + 1, sizeof(*of));
+	ASC_AUTO(asc_freep) struct slot **of = calloc(s->n + 1, sizeof(struct slot *));
 	size_t n = 0;
 
 	if (!iov || !of)
