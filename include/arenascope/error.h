@@ -15,10 +15,10 @@ extern "C" {
 #endif
 
 #if defined(__GNUC__)
-#define ASC_MUST __attribute__((__warn_unused_result__))
+#define ASC_MUST	 __attribute__((__warn_unused_result__))
 #define ASC_PRINTF(f, a) __attribute__((__format__(__printf__, f, a)))
-#define ASC_API __attribute__((__visibility__("default")))
-#define ASC_NEVER_NULL __attribute__((__returns_nonnull__))
+#define ASC_API		 __attribute__((__visibility__("default")))
+#define ASC_NEVER_NULL	 __attribute__((__returns_nonnull__))
 #else
 #define ASC_MUST
 #define ASC_PRINTF(f, a)
@@ -56,14 +56,16 @@ struct asc_error {
 };
 
 /** New error. @return never NULL */
-ASC_API ASC_MUST ASC_NEVER_NULL struct asc_error *asc_err(enum asc_errc code, const char *fmt, ...) ASC_PRINTF(2, 3);
+ASC_API ASC_MUST ASC_NEVER_NULL struct asc_error *asc_err(enum asc_errc code, const char *fmt, ...)
+	ASC_PRINTF(2, 3);
 
 /** New ASC_EOS error; ": strerror(os_errno)" is appended when it is printed. @return never NULL */
-ASC_API ASC_MUST ASC_NEVER_NULL struct asc_error *asc_err_os(int os_errno, const char *fmt, ...) ASC_PRINTF(2, 3);
+ASC_API ASC_MUST ASC_NEVER_NULL struct asc_error *asc_err_os(int os_errno, const char *fmt, ...)
+	ASC_PRINTF(2, 3);
 
 /** Wrap @p cause (consumed) with context; code and id are inherited. @return never NULL */
-ASC_API ASC_MUST ASC_NEVER_NULL struct asc_error *asc_wrap(struct asc_error *cause, const char *fmt, ...)
-	ASC_PRINTF(2, 3);
+ASC_API ASC_MUST ASC_NEVER_NULL struct asc_error *asc_wrap(struct asc_error *cause, const char *fmt,
+							   ...) ASC_PRINTF(2, 3);
 
 /**
  * Set id, and optionally replace the code, of @p err. @p id must be a string with static lifetime.
@@ -71,9 +73,11 @@ ASC_API ASC_MUST ASC_NEVER_NULL struct asc_error *asc_wrap(struct asc_error *cau
  */
 ASC_API ASC_NEVER_NULL struct asc_error *asc_err_id(struct asc_error *err, const char *id);
 /** Set the `why:` line (replaces). @return err */
-ASC_API ASC_NEVER_NULL struct asc_error *asc_err_why(struct asc_error *err, const char *fmt, ...) ASC_PRINTF(2, 3);
+ASC_API ASC_NEVER_NULL struct asc_error *asc_err_why(struct asc_error *err, const char *fmt, ...)
+	ASC_PRINTF(2, 3);
 /** Add a line to the `try:` lines. @return err */
-ASC_API ASC_NEVER_NULL struct asc_error *asc_err_try(struct asc_error *err, const char *fmt, ...) ASC_PRINTF(2, 3);
+ASC_API ASC_NEVER_NULL struct asc_error *asc_err_try(struct asc_error *err, const char *fmt, ...)
+	ASC_PRINTF(2, 3);
 
 /** Free @p err and its causes. NULL is fine. */
 ASC_API void asc_error_free(struct asc_error *err);

@@ -86,13 +86,14 @@ struct asc_span {
  * main arena between brk moves and fenceposts.
  */
 struct asc_region {
-	asc_addr start;	     /**< heap: the heap_info; main: the first byte malloc counts */
-	asc_addr end;	     /**< heap: start + heap size; main: end of the last chunk */
-	asc_addr first;	     /**< first chunk */
-	asc_addr heap_info;  /**< 0 in the main arena */
-	uint64_t mprotect_size, pagesize; /**< of the heap_info; 0 in the main arena / before 2.35 */
-	bool has_top;	     /**< the arena's top chunk ends it */
-	uint64_t unwalked;   /**< bytes of [first, end) that no span covers: damaged */
+	asc_addr start;	    /**< heap: the heap_info; main: the first byte malloc counts */
+	asc_addr end;	    /**< heap: start + heap size; main: end of the last chunk */
+	asc_addr first;	    /**< first chunk */
+	asc_addr heap_info; /**< 0 in the main arena */
+	uint64_t mprotect_size,
+		pagesize;  /**< of the heap_info; 0 in the main arena / before 2.35 */
+	bool has_top;	   /**< the arena's top chunk ends it */
+	uint64_t unwalked; /**< bytes of [first, end) that no span covers: damaged */
 
 	/** Every free (binned, fastbin, tcache), top and fencepost chunk, by address. Always there. */
 	const struct asc_extent *extents; /**< points into the arena's */
@@ -111,9 +112,9 @@ struct asc_region {
 /** One list of free chunks. */
 struct asc_bin {
 	uint64_t count, bytes; /**< chunks, and their sizes without flag bits */
-	uint64_t raw_bytes;    /**< sum of the size fields as malloc_info adds them (flag bits included) */
+	uint64_t raw_bytes; /**< sum of the size fields as malloc_info adds them (flag bits included) */
 	uint64_t raw_min, raw_max; /**< ditto, smallest and largest; 0 when empty */
-	bool truncated;	       /**< the list could not be followed to its end: a finding says why */
+	bool truncated; /**< the list could not be followed to its end: a finding says why */
 };
 
 enum { ASC_NBINS = 128, ASC_NFASTBINS_MAX = 11, ASC_NTCACHE_MAX = 76 };
@@ -121,14 +122,14 @@ enum { ASC_NBINS = 128, ASC_NFASTBINS_MAX = 11, ASC_NTCACHE_MAX = 76 };
 struct asc_arena {
 	unsigned index; /**< 0 = main, then in list order, as malloc_info numbers them */
 	asc_addr addr;
-	uint32_t mutex;	 /**< 0 free, 1 held, 2 held and waited for */
+	uint32_t mutex; /**< 0 free, 1 held, 2 held and waited for */
 	uint32_t flags;
 	bool noncontiguous;
 	bool initialised; /**< false: never used */
 	bool on_free_list;
-	bool busy;	  /**< was in the middle of an operation: its lists may not add up */
+	bool busy; /**< was in the middle of an operation: its lists may not add up */
 	bool attached_known;
-	bool unverified;  /**< read while it ran: may be of another moment than the rest (optimistic) */
+	bool unverified; /**< read while it ran: may be of another moment than the rest (optimistic) */
 	uint64_t attached_threads;
 	asc_addr top, last_remainder, next, next_free;
 	uint64_t top_size; /**< 0 when there is none */
@@ -155,10 +156,10 @@ struct asc_arena {
 
 /** A chunk with its own mapping. */
 struct asc_mmapped {
-	asc_addr start;	 /**< of the mapping */
-	uint64_t total;	 /**< bytes of the mapping */
-	asc_addr chunk;	 /**< header; differs from start by memalign */
-	uint64_t size;	 /**< chunk size as its header says */
+	asc_addr start; /**< of the mapping */
+	uint64_t total; /**< bytes of the mapping */
+	asc_addr chunk; /**< header; differs from start by memalign */
+	uint64_t size;	/**< chunk size as its header says */
 	bool hugetlb;
 };
 
@@ -172,12 +173,12 @@ struct asc_tcache_bin {
 /** What malloc knows of a thread. */
 struct asc_heap_thread {
 	pid_t tid;
-	bool known;		/**< its TLS could be read */
-	asc_addr arena_addr;	/**< value of thread_arena, 0: none yet or exiting */
-	int arena;		/**< index, -1: none */
-	asc_addr tcache;	/**< the struct; 0: none (the dummies of 2.43 count as none) */
-	bool tcache_known;	/**< false: it may have one, and its chunks look in use */
-	bool tcache_disabled;	/**< 2.43: tcache_count = 0 */
+	bool known;	      /**< its TLS could be read */
+	asc_addr arena_addr;  /**< value of thread_arena, 0: none yet or exiting */
+	int arena;	      /**< index, -1: none */
+	asc_addr tcache;      /**< the struct; 0: none (the dummies of 2.43 count as none) */
+	bool tcache_known;    /**< false: it may have one, and its chunks look in use */
+	bool tcache_disabled; /**< 2.43: tcache_count = 0 */
 	uint64_t cached_chunks, cached_bytes;
 	struct asc_tcache_bin bins[ASC_NTCACHE_MAX];
 	asc_addr *entries; /**< every cached chunk's header, sorted by address */
@@ -190,12 +191,12 @@ ASC_API const char *asc_severity_name(enum asc_severity s); /* "corrupt", "suspe
 /** A violated invariant. */
 struct asc_finding {
 	enum asc_severity severity;
-	const char *code; /**< static: "C-PREV-SIZE" ... listed in arenascope-errors(7) */
-	int arena;	  /**< index, -1: none */
-	asc_addr addr;	  /**< the chunk, list node or field that is wrong */
-	asc_addr prev;	  /**< the chunk before it (overflow suspect), or 0 */
+	const char *code;  /**< static: "C-PREV-SIZE" ... listed in arenascope-errors(7) */
+	int arena;	   /**< index, -1: none */
+	asc_addr addr;	   /**< the chunk, list node or field that is wrong */
+	asc_addr prev;	   /**< the chunk before it (overflow suspect), or 0 */
 	uint64_t unwalked; /**< bytes that could not be walked because of it */
-	char *message;	  /**< owned: what is wrong, what it means */
+	char *message;	   /**< owned: what is wrong, what it means */
 };
 
 /** What a code means; `check` and the manual print it. */
@@ -214,7 +215,8 @@ struct asc_params {
 	uint64_t n_mmaps, n_mmaps_max, max_n_mmaps, no_dyn_threshold;
 	uint64_t mmapped_mem, max_mmapped_mem, max_total_mem, sbrk_base;
 	uint64_t tcache_bins, tcache_max_bytes, tcache_count, tcache_unsorted_limit;
-	bool has_thp_mode, has_thp, has_hp, has_tcache, has_tcache_unsorted_limit, has_max_total_mem;
+	bool has_thp_mode, has_thp, has_hp, has_tcache, has_tcache_unsorted_limit,
+		has_max_total_mem;
 	bool global_max_fast_known, narenas_known, narenas_limit_known, curbrk_known;
 	uint64_t global_max_fast, narenas, narenas_limit, curbrk;
 	bool single_threaded_known, single_threaded; /**< malloc takes no locks */
@@ -244,20 +246,21 @@ struct asc_heap {
 	struct asc_params params;
 	struct asc_arena *arenas; /**< in list order */
 	size_t narenas;
-	bool ring_broken; /**< the arena list could not be followed to its end */
+	bool ring_broken;	     /**< the arena list could not be followed to its end */
 	struct asc_mmapped *mmapped; /**< by address */
 	size_t nmmapped;
-	uint64_t mmapped_bytes; /**< sum of totals found */
-	bool mmapped_complete;	/**< count and sum agree with mp_ */
+	uint64_t mmapped_bytes;		 /**< sum of totals found */
+	bool mmapped_complete;		 /**< count and sum agree with mp_ */
 	struct asc_heap_thread *threads; /**< in the target's order */
 	size_t nthreads;
-	bool tcaches_known; /**< false: cached chunks of some thread look in use here */
+	bool tcaches_known;	      /**< false: cached chunks of some thread look in use here */
 	struct asc_finding *findings; /**< in order of arena, then address */
 	size_t nfindings, nfindings_lost; /**< kept; more than the limit were counted only */
-	bool walked;	/**< chunk tables are there */
-	bool complete;	/**< nothing was unreadable, broken or busy */
+	bool walked;			  /**< chunk tables are there */
+	bool complete;			  /**< nothing was unreadable, broken or busy */
 	uint64_t page_size;
-	asc_addr libc_data_start, libc_data_end; /**< the arena header of the main arena is in here */
+	asc_addr libc_data_start,
+		libc_data_end; /**< the arena header of the main arena is in here */
 };
 
 ASC_API void asc_heap_free(struct asc_heap *heap);
@@ -265,14 +268,14 @@ ASC_API void asc_heap_freep(struct asc_heap **heap);
 
 /** Where an address is. Pointers into the heap. */
 struct asc_where {
-	const struct asc_arena *arena;	/**< or NULL */
-	const struct asc_region *region; /**< or NULL */
-	const struct asc_mmapped *mmapped; /**< or NULL */
-	bool in_header;		/**< in a heap_info or malloc_state */
-	bool have_chunk;	/**< only after a walk */
-	struct asc_chunk chunk, prev, next; /**< size 0: none */
+	const struct asc_arena *arena;		    /**< or NULL */
+	const struct asc_region *region;	    /**< or NULL */
+	const struct asc_mmapped *mmapped;	    /**< or NULL */
+	bool in_header;				    /**< in a heap_info or malloc_state */
+	bool have_chunk;			    /**< only after a walk */
+	struct asc_chunk chunk, prev, next;	    /**< size 0: none */
 	const struct asc_heap_thread *tcache_owner; /**< or NULL */
-	int bin;		/**< bin, fastbin or tcache index of the chunk, -1 */
+	int bin; /**< bin, fastbin or tcache index of the chunk, -1 */
 };
 /** @return false if the address is in nothing of malloc's */
 ASC_API bool asc_heap_where(const struct asc_heap *heap, asc_addr addr, struct asc_where *ret);

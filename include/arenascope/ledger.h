@@ -31,14 +31,14 @@ struct asc_region_ledger {
 
 struct asc_arena_ledger {
 	struct asc_pages pages;
-	uint64_t mapped, max_mapped; /**< system_mem, max_system_mem */
+	uint64_t mapped, max_mapped;	   /**< system_mem, max_system_mem */
 	struct asc_region_ledger *regions; /**< as heap->arenas[i].regions */
 	size_t nregions;
 };
 
 /** A named line of the ledger that is not malloc's. */
 struct asc_ledger_item {
-	char *name;	/**< owned, may hold foreign bytes */
+	char *name; /**< owned, may hold foreign bytes */
 	uint64_t bytes, swapped;
 };
 
@@ -50,16 +50,17 @@ struct asc_stack_use {
 
 /** What owns the resident bytes of one mapping. */
 struct asc_map_use {
-	size_t map;	/**< index in the maps the ledger was made from */
+	size_t map; /**< index in the maps the ledger was made from */
 	uint64_t resident, swapped;
-	const char *owner; /**< static: "malloc", "mmapped chunk", "stack", "file", "shared", "other" ... */
-	int detail;	/**< index into other[] for "other", arena index for "malloc", -1 none */
+	const char *
+		owner; /**< static: "malloc", "mmapped chunk", "stack", "file", "shared", "other" ... */
+	int detail; /**< index into other[] for "other", arena index for "malloc", -1 none */
 };
 
 struct asc_ledger {
-	bool known; /**< false: residency unknown, every byte count below is meaningless */
-	bool approximate; /**< a core */
-	uint64_t rss;	   /**< sum of the lines == kernel's Rss of the same stop */
+	bool known;	     /**< false: residency unknown, every byte count below is meaningless */
+	bool approximate;    /**< a core */
+	uint64_t rss;	     /**< sum of the lines == kernel's Rss of the same stop */
 	uint64_t kernel_rss; /**< smaps Rss read in the same stop */
 	bool kernel_rss_known;
 	uint64_t swap;
@@ -87,7 +88,8 @@ struct asc_ledger_in {
 	uint64_t kernel_rss;
 	bool kernel_rss_known;
 	bool core;
-	const struct asc_range *mlocked, *hugetlb; /**< by address; may be empty (asc_vmflags_read) */
+	const struct asc_range *mlocked,
+		*hugetlb; /**< by address; may be empty (asc_vmflags_read) */
 	size_t nmlocked, nhugetlb;
 	const char *allocator; /**< who malloc is, if it is not glibc: "jemalloc" ...; or NULL */
 };
@@ -99,17 +101,17 @@ ASC_API void asc_ledger_free(struct asc_ledger *l);
 /* ---- what malloc_trim(pad) and reclaim would return ---- */
 
 enum asc_stay {
-	ASC_STAY_TOP,	    /**< top of a non-main arena: malloc_trim never touches it */
+	ASC_STAY_TOP,	      /**< top of a non-main arena: malloc_trim never touches it */
 	ASC_STAY_SHARED_PAGE, /**< free bytes on a page with live data or list headers */
 	ASC_STAY_TCACHE,
-	ASC_STAY_FASTBIN,   /**< reclaim only: it may not touch them */
-	ASC_STAY_PAD,	    /**< top of the main arena below pad, MINSIZE and page rounding */
+	ASC_STAY_FASTBIN,      /**< reclaim only: it may not touch them */
+	ASC_STAY_PAD,	       /**< top of the main arena below pad, MINSIZE and page rounding */
 	ASC_STAY_FOREIGN_SBRK, /**< someone moved brk: systrim gives up */
 	ASC_STAY_NONCONTIGUOUS,
 	ASC_STAY_MLOCKED,
 	ASC_STAY_HUGETLB,
-	ASC_STAY_BUSY,	    /**< the arena could not be read cleanly, or its lock is held */
-	ASC_STAY_CORRUPT,   /**< glibc 2.22 to 2.26: it found the arena corrupt and leaves it alone */
+	ASC_STAY_BUSY,	  /**< the arena could not be read cleanly, or its lock is held */
+	ASC_STAY_CORRUPT, /**< glibc 2.22 to 2.26: it found the arena corrupt and leaves it alone */
 	ASC_NSTAYS
 };
 /** A short phrase: "in tops of non-main arenas" ... */
@@ -126,16 +128,16 @@ struct asc_trim_arena {
 };
 
 struct asc_prediction {
-	bool known;	    /**< false: residency unknown; bytes is an upper bound from chunk sizes */
+	bool known; /**< false: residency unknown; bytes is an upper bound from chunk sizes */
 	bool upper_bound;
 	uint64_t pad;
 	uint64_t bytes, swapped, ranges;
-	int return_value;   /**< of malloc_trim: 0 or 1 */
-	int64_t brk_delta;  /**< change of brk by systrim: < 0 shrinks, > 0 the MINSIZE quirk */
+	int return_value;  /**< of malloc_trim: 0 or 1 */
+	int64_t brk_delta; /**< change of brk by systrim: < 0 shrinks, > 0 the MINSIZE quirk */
 	struct asc_trim_arena *arenas;
 	size_t narenas;
 	uint64_t stays[ASC_NSTAYS]; /**< resident free bytes that stay, by reason */
-	double stall_ms;    /**< estimate: longest hold of one arena's lock */
+	double stall_ms;	    /**< estimate: longest hold of one arena's lock */
 	/**
 	 * What of the arenas would stay resident if every page without a live byte or a header were
 	 * released, tcaches included (b1), and with perfect compaction (b2). mmapped chunks apart.

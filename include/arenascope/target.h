@@ -43,10 +43,10 @@ struct asc_map {
 	uint64_t offset; /**< file offset of start */
 	uint64_t inode;	 /**< 0: anonymous */
 	uint32_t dev_major, dev_minor;
-	unsigned flags;	     /**< enum asc_map_flags */
-	bool flags_known;    /**< false in a core without PT_LOAD flags for it */
-	bool deleted;	     /**< the path ended in " (deleted)", which was cut off */
-	const char *path;    /**< owned by the maps; file path, "[heap]", "[anon:NAME]", or "" */
+	unsigned flags;	  /**< enum asc_map_flags */
+	bool flags_known; /**< false in a core without PT_LOAD flags for it */
+	bool deleted;	  /**< the path ended in " (deleted)", which was cut off */
+	const char *path; /**< owned by the maps; file path, "[heap]", "[anon:NAME]", or "" */
 };
 
 /** Immutable, sorted by address, not overlapping. */
@@ -83,12 +83,12 @@ struct asc_thread {
 	bool syscall_args_valid;
 	uint64_t utime_ticks, stime_ticks; /**< CLK_TCK; valid if times_valid */
 	bool times_valid;
-	char wchan[32];	       /**< kernel function it sleeps in; "" unknown */
-	int signal;	       /**< core: signal that ended it (first thread), else 0 */
+	char wchan[32];		 /**< kernel function it sleeps in; "" unknown */
+	int signal;		 /**< core: signal that ended it (first thread), else 0 */
 	uint64_t sigblk, sigpnd; /**< valid if sig_valid */
 	bool sig_valid;
 	uint32_t kernel_flags; /**< PF_* of /proc/PID/stat field 9; 0 unknown */
-	bool ran_meanwhile; /**< no_stop: it ran while it was read; its stack may be torn */
+	bool ran_meanwhile;    /**< no_stop: it ran while it was read; its stack may be torn */
 };
 
 struct asc_range {
@@ -166,15 +166,15 @@ ASC_API ASC_MUST struct asc_error *asc_live_open(pid_t pid, const struct asc_liv
 
 struct asc_stop_opts {
 	unsigned stop_timeout_ms; /**< wait this long for threads to stop (0: 200) */
-	unsigned max_pause_ms;	  /**< the helper lets go by itself after 4 x this (0: 500); UINT_MAX: never */
+	unsigned max_pause_ms; /**< the helper lets go by itself after 4 x this (0: 500); UINT_MAX: never */
 };
 
 struct asc_pause {
-	double ms;		/**< from the first interrupt to the release */
-	double stop_ms;		/**< until every thread was stopped */
-	unsigned threads;	/**< stopped */
-	unsigned not_stopped;	/**< D state: could not be stopped in time */
-	bool watchdog;		/**< it was let go before release() was called: too long, or the helper was killed */
+	double ms;	      /**< from the first interrupt to the release */
+	double stop_ms;	      /**< until every thread was stopped */
+	unsigned threads;     /**< stopped */
+	unsigned not_stopped; /**< D state: could not be stopped in time */
+	bool watchdog; /**< it was let go before release() was called: too long, or the helper was killed */
 };
 
 /**
@@ -214,7 +214,7 @@ struct asc_core_info {
 	int signal;
 	const char *exe; /**< from NT_FILE/NT_PRPSINFO, or NULL */
 	bool has_nt_file;
-	bool is_gcore;	 /**< made by gdb, not by the kernel */
+	bool is_gcore; /**< made by gdb, not by the kernel */
 };
 
 /**
@@ -249,9 +249,9 @@ ASC_API ASC_MUST struct asc_error *asc_image_set_auxv(struct asc_target *image, 
 enum asc_page_flags {
 	ASC_PAGE_PRESENT = 1,
 	ASC_PAGE_SWAPPED = 2,
-	ASC_PAGE_FILE = 4,  /**< file page or shared memory */
-	ASC_PAGE_ZERO = 8,  /**< the shared zero page: present, but not in Rss */
-	ASC_PAGE_HUGE = 16, /**< part of a transparent huge page mapping */
+	ASC_PAGE_FILE = 4,     /**< file page or shared memory */
+	ASC_PAGE_ZERO = 8,     /**< the shared zero page: present, but not in Rss */
+	ASC_PAGE_HUGE = 16,    /**< part of a transparent huge page mapping */
 	ASC_PAGE_HUGETLB = 32, /**< from the hugetlb pool: present, but not in Rss */
 	ASC_PAGE_DEVICE = 64,  /**< device or kernel memory (vvar ...): present, but not in Rss */
 };
@@ -266,7 +266,7 @@ enum asc_residency_source {
 	ASC_RESIDENCY_UNKNOWN, /**< nothing is known: every count is unknown, not 0 */
 	ASC_RESIDENCY_SCAN,    /**< PAGEMAP_SCAN */
 	ASC_RESIDENCY_PAGEMAP, /**< /proc/PID/pagemap */
-	ASC_RESIDENCY_CORE,    /**< approximation: pages that the core holds and that are not all zero */
+	ASC_RESIDENCY_CORE, /**< approximation: pages that the core holds and that are not all zero */
 };
 
 /** Immutable: which pages were in memory. */

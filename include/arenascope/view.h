@@ -30,16 +30,16 @@ struct asc_view;
 
 /** Start from zeros. Strings are borrowed until the view is closed. */
 struct asc_view_opts {
-	pid_t pid;		/**< a live process; or 0 */
-	const char *core;	/**< a core file, if pid is 0 */
-	const char *exe;	/**< executable of the core, or NULL: found */
-	const char *root;	/**< where the target's files are, or NULL */
-	const char *debug_dir;	/**< look for debug files here first, or NULL */
-	const char *libc;	/**< the target's libc; checked by build-id; or NULL: found */
-	unsigned max_pause_ms;	/**< refuse what would stop the target longer; 0: 500 */
-	uint64_t max_memory;	/**< bytes that may be taken for copies and the model; 0: no bound */
-	bool no_stop;		/**< never stop it; what is read may not fit together */
-	uint64_t reserved[4];	/**< 0 */
+	pid_t pid;	       /**< a live process; or 0 */
+	const char *core;      /**< a core file, if pid is 0 */
+	const char *exe;       /**< executable of the core, or NULL: found */
+	const char *root;      /**< where the target's files are, or NULL */
+	const char *debug_dir; /**< look for debug files here first, or NULL */
+	const char *libc;      /**< the target's libc; checked by build-id; or NULL: found */
+	unsigned max_pause_ms; /**< refuse what would stop the target longer; 0: 500 */
+	uint64_t max_memory;   /**< bytes that may be taken for copies and the model; 0: no bound */
+	bool no_stop;	       /**< never stop it; what is read may not fit together */
+	uint64_t reserved[4];  /**< 0 */
 };
 
 enum asc_view_depth {

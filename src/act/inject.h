@@ -205,7 +205,7 @@ struct asc_borrow {
 	bool keep;     /* the others stay stopped when T starts; asc_fork_*() lets them go */
 	unsigned tries;
 	size_t sleepers; /* that were looked at, if no other could be borrowed */
-	double since; /* ms: T was stopped */
+	double since;	 /* ms: T was stopped */
 	struct asc_saved s;
 	struct asc_act_frame f;
 };

@@ -32,9 +32,10 @@ const char *asc_sure_name(enum asc_sure s)
 
 const char *asc_stuck_verdict_name(enum asc_stuck_verdict v)
 {
-	static const char *const names[] = { "idle",	"busy",	   "unclear", "disk_wait",
-					     "stopped", "frozen",  "blocked", "loop",
-					     "orphaned", "deadlock" };
+	static const char *const names[] = {
+		"idle",	  "busy",    "unclear", "disk_wait", "stopped",
+		"frozen", "blocked", "loop",	"orphaned",  "deadlock"
+	};
 
 	return names[v];
 }
@@ -55,7 +56,7 @@ struct asc_look_memo {
 	struct arena_memo {
 		asc_addr addr;
 		uint64_t hash; /* of its header without the lock: tops, bins, sums */
-	} *arenas;
+	} * arenas;
 	size_t narenas;
 };
 

@@ -83,7 +83,8 @@ static struct asc_error *read_trace(struct asc_unwinder *u, struct asc_modules *
 	err = asc_unwinder_run(u, th, max_depth, &s);
 	if (err)
 		return err;
-	ret->note = th->ran_meanwhile ? "it ran while it was read (--no-stop): may be torn" : s.note;
+	ret->note = th->ran_meanwhile ? "it ran while it was read (--no-stop): may be torn"
+				      : s.note;
 	ret->v = calloc(s.n ? s.n : 1, sizeof(*ret->v));
 	if (!ret->v) {
 		asc_stack_free(&s);

@@ -11,8 +11,8 @@ struct asc_trace_frame {
 	asc_addr pc, sp;
 	asc_addr lookup; /* where to look up function and line */
 	bool signal_frame;
-	bool in_libc;	      /* in a module whose malloc is glibc's, or in the vDSO that it called */
-	bool in_loader;	      /* in the dynamic linker */
+	bool in_libc;	/* in a module whose malloc is glibc's, or in the vDSO that it called */
+	bool in_loader; /* in the dynamic linker */
 	const char *function; /* owned by the modules, or NULL */
 	uint64_t offset;      /* from the function, or from the module */
 	const char *module;   /* path, owned by the modules, or NULL */

@@ -4,7 +4,18 @@
 #include "arch/arch.h"
 
 /* ebx ecx edx esi edi ebp eax ds es fs gs orig_eax eip cs eflags esp ss, 4 bytes each */
-enum { EBX = 0, ECX = 4, EDX = 8, ESI = 12, EDI = 16, EBP = 20, EAX = 24, ORIG_EAX = 44, EIP = 48, ESP = 60 };
+enum {
+	EBX = 0,
+	ECX = 4,
+	EDX = 8,
+	ESI = 12,
+	EDI = 16,
+	EBP = 20,
+	EAX = 24,
+	ORIG_EAX = 44,
+	EIP = 48,
+	ESP = 60
+};
 
 /* mov $173,%eax; int $0x80: glibc's __restore_rt and the vDSO's */
 static const uint8_t sigreturn[] = { 0xb8, 0xad, 0x00, 0x00, 0x00, 0xcd, 0x80 };

@@ -6,7 +6,15 @@
 #include "arch/arch.h"
 
 /* Offsets are the kernel's user_regs_struct; written as numbers so that any host can read such a core. */
-enum { R10 = 7 * 8, R9 = 8 * 8, R8 = 9 * 8, RAX = 10 * 8, RDX = 12 * 8, RSI = 13 * 8, RDI = 14 * 8 };
+enum {
+	R10 = 7 * 8,
+	R9 = 8 * 8,
+	R8 = 9 * 8,
+	RAX = 10 * 8,
+	RDX = 12 * 8,
+	RSI = 13 * 8,
+	RDI = 14 * 8
+};
 enum { ORIG_RAX = 15 * 8, RIP = 16 * 8, RSP = 19 * 8, FS_BASE = 21 * 8 };
 
 /* mov $15,%rax; syscall: glibc's __restore_rt */

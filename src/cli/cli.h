@@ -28,16 +28,16 @@ struct asc_cli {
 	const char *output;    /* -o */
 	ASC_VEC(struct asc_batch_item) batch_items;
 	bool batch, keep_going;
-	bool prompt;	       /* the REPL runs: prefixes, pager, questions */
+	bool prompt; /* the REPL runs: prefixes, pager, questions */
 	bool stdin_used;
 	bool quit;
-	int word_status;       /* what a word of the REPL came to: `source` */
-	FILE *out;	       /* stdout or the -o file */
+	int word_status;	   /* what a word of the REPL came to: `source` */
+	FILE *out;		   /* stdout or the -o file */
 	struct asc_stream *stream; /* what goes there; NULL at the prompt, where it never ends */
-	bool out_closed;       /* standard output was closed before we began */
-	unsigned depth;	       /* of nested `source` */
-	const char *where;     /* "FILE:LINE" while a script runs, else NULL */
-	char *core, *exe;      /* owned: set by REPL words */
+	bool out_closed;	   /* standard output was closed before we began */
+	unsigned depth;		   /* of nested `source` */
+	const char *where;	   /* "FILE:LINE" while a script runs, else NULL */
+	char *core, *exe;	   /* owned: set by REPL words */
 };
 
 /* A word that needs the cli: `quit`, `attach`, `help` ... */
@@ -64,7 +64,14 @@ struct asc_main_opt {
 	int group;
 };
 extern const struct asc_main_opt asc_main_opts[]; /* ended by a NULL name */
-enum { ASC_GROUP_TARGET = 1, ASC_GROUP_SYMBOLS, ASC_GROUP_SAFETY, ASC_GROUP_BATCH, ASC_GROUP_OUTPUT, ASC_GROUP_INFO };
+enum {
+	ASC_GROUP_TARGET = 1,
+	ASC_GROUP_SYMBOLS,
+	ASC_GROUP_SAFETY,
+	ASC_GROUP_BATCH,
+	ASC_GROUP_OUTPUT,
+	ASC_GROUP_INFO
+};
 const char *asc_group_name(int group);
 
 /*

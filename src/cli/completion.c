@@ -89,8 +89,7 @@ static void add_arenas(const char *text, const char *head)
 static void add_threads(const char *text, const char *head, bool names)
 {
 	size_t n = 0;
-	const struct asc_thread *t =
-		the_cli->s ? asc_target_threads(the_cli->s->data, &n) : NULL;
+	const struct asc_thread *t = the_cli->s ? asc_target_threads(the_cli->s->data, &n) : NULL;
 	char number[24];
 
 	for (size_t i = 0; i < n; i++) {
@@ -158,7 +157,8 @@ static void add_options(const struct asc_cmd *cmd, const char *text)
 		size_t len = (size_t)(eq - text) - asc_min(strspn(text, "-"), (size_t)(eq - text));
 		const char *name = eq - len;
 		const struct asc_cmd_opt *o = asc_cmd_opt_find(cmd, name, len);
-		snprintf(head, sizeof(head), "%.*s", (int)asc_min((size_t)(eq + 1 - text), 79), text);
+		snprintf(head, sizeof(head), "%.*s", (int)asc_min((size_t)(eq + 1 - text), 79),
+			 text);
 		if (o)
 			add_values(text, head, o->complete, o->choices, true);
 		for (const struct asc_main_opt *m = asc_main_opts; m->name; m++) {

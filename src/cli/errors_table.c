@@ -271,7 +271,8 @@ const struct asc_error_help asc_error_helps[] = {
 	  "/proc/PID/smaps_rollup could not be read: nothing to compare the lines' sum with.",
 	  "sudo" },
 	{ "W-TCACHE", 1, "tcaches were not found",
-	  "Without symbols, or without the threads' registers, a thread's tcache is not always found. "
+	  "Without symbols, or without the threads' registers, a thread's tcache is not always "
+	  "found. "
 	  "Its chunks look in use and are counted so; cached is unknown.",
 	  "install libc6-dbg of the target's distribution" },
 	{ "W-TRUNCATED", 1, "the core is cut", "What was cut off is missing from every number.",

@@ -55,9 +55,8 @@ static void put_option(FILE *f, const struct asc_main_opt *m)
 	else
 		n = snprintf(left, sizeof(left), "    ");
 	/* -ex is what people type */
-	snprintf(left + n, sizeof(left) - (size_t)n, "%s%s%s%s",
-		 strcmp(m->name, "ex") ? "--" : "-", m->name, m->arg ? (strcmp(m->name, "ex") ? "=" : " ") : "",
-		 m->arg ? m->arg : "");
+	snprintf(left + n, sizeof(left) - (size_t)n, "%s%s%s%s", strcmp(m->name, "ex") ? "--" : "-",
+		 m->name, m->arg ? (strcmp(m->name, "ex") ? "=" : " ") : "", m->arg ? m->arg : "");
 	fprintf(f, "  %-*s  %s\n", OPTION_WIDTH, left, m->doc ? m->doc : "");
 }
 
@@ -88,7 +87,8 @@ void asc_print_help(FILE *f)
 	      "  arenascope -p PID report          where the memory of a live process is\n"
 	      "  arenascope -c core.zst arenas     the same of a core file\n"
 	      "  arenascope -p PID                 prompt for commands\n"
-	      "  arenascope EXE -c CORE            as coredumpctl debug --debugger=arenascope does\n"
+	      "  arenascope EXE -c CORE            as coredumpctl debug --debugger=arenascope "
+	      "does\n"
 	      "\nCommands\n",
 	      f);
 	put_commands(f, asc_commands);
@@ -154,14 +154,14 @@ static bool look_at(pid_t pid, uid_t uid, struct process *ret)
 	struct asc_text text = { 0 };
 	uint64_t kb, of_uid;
 	bool ok = !asc_proc_read(pid, 0, "status", &text) && text.p &&
-		  asc_proc_status_dec(text.p, "Uid", &of_uid) &&
-		  (uid == 0 || of_uid == uid) && asc_proc_status_dec(text.p, "VmRSS", &kb);
+		  asc_proc_status_dec(text.p, "Uid", &of_uid) && (uid == 0 || of_uid == uid) &&
+		  asc_proc_status_dec(text.p, "VmRSS", &kb);
 
 	if (ok) {
 		const char *name = asc_proc_status_value(text.p, "Name");
 		*ret = (struct process){ .pid = pid, .rss = kb * 1024 };
-		snprintf(ret->name, sizeof(ret->name), "%.*s", (int)strcspn(name ? name : "?", "\n"),
-			 name ? name : "?");
+		snprintf(ret->name, sizeof(ret->name), "%.*s",
+			 (int)strcspn(name ? name : "?", "\n"), name ? name : "?");
 	}
 	asc_text_free(&text);
 	return ok && maps_glibc(pid);
@@ -202,7 +202,8 @@ void asc_print_intro(FILE *f)
 	      "  arenascope -c CORE arenas     the same commands on a core file\n"
 	      "  arenascope --json -p PID rss  for scripts\n"
 	      "\n"
-	      "arenascope reads glibc malloc's structures from outside. It only reads: trim, reclaim\n"
+	      "arenascope reads glibc malloc's structures from outside. It only reads: trim, "
+	      "reclaim\n"
 	      "and tune change the process, and only with --yes. The target is stopped for\n"
 	      "milliseconds, and every pause is printed.\n"
 	      "--help lists commands and options; help COMMAND explains one.\n",
@@ -214,8 +215,8 @@ void asc_print_intro(FILE *f)
 
 static void put_command_help(FILE *f, const struct asc_cmd *c)
 {
-	fprintf(f, "%s%s%s\n    %s\n", c->name, c->args && *c->args ? " " : "", c->args ? c->args : "",
-		c->summary);
+	fprintf(f, "%s%s%s\n    %s\n", c->name, c->args && *c->args ? " " : "",
+		c->args ? c->args : "", c->summary);
 	if (c->opts && c->opts->name)
 		fputs("\n", f);
 	for (const struct asc_cmd_opt *o = c->opts; o && o->name; o++) {
@@ -223,7 +224,8 @@ static void put_command_help(FILE *f, const struct asc_cmd *c)
 		snprintf(left, sizeof(left), "--%s%s%s", o->name, o->arg ? "=" : "",
 			 o->arg ? o->arg : "");
 		fprintf(f, "  %-22s %s%s%s%s\n", left, o->summary ? o->summary : "",
-			o->choices ? " (" : "", o->choices ? o->choices : "", o->choices ? ")" : "");
+			o->choices ? " (" : "", o->choices ? o->choices : "",
+			o->choices ? ")" : "");
 	}
 	if (c->help && *c->help) {
 		fputs("\n", f);
@@ -236,7 +238,8 @@ static void put_error_help(FILE *f, const struct asc_error_help *h)
 	if (h->id[0] == 'E')
 		fprintf(f, "%s   exit %d\n    %s\n\n", h->id, h->exit, h->title);
 	else
-		fprintf(f, "%s   a warning%s\n    %s\n\n", h->id, h->exit ? ", exit 1" : "", h->title);
+		fprintf(f, "%s   a warning%s\n    %s\n\n", h->id, h->exit ? ", exit 1" : "",
+			h->title);
 	asc_print_wrapped(f, h->text, 0, WIDTH);
 	if (h->hint)
 		asc_print_wrapped(f, h->hint, 2, WIDTH);
@@ -263,8 +266,8 @@ static void put_words(FILE *f)
 			m->choices ? m->choices : "");
 	for (size_t l = 0; l < ASC_ARRAY_SIZE(lists); l++) {
 		for (const struct asc_cmd *const *c = lists[l]; *c; c++) {
-			fprintf(f, "%s\t%s\t%s\t%s\n", l ? "word" : "command", (*c)->name, (*c)->args,
-				(*c)->summary);
+			fprintf(f, "%s\t%s\t%s\t%s\n", l ? "word" : "command", (*c)->name,
+				(*c)->args, (*c)->summary);
 			for (const struct asc_cmd_opt *o = (*c)->opts; o && o->name; o++)
 				fprintf(f, "command-option\t%s --%s\t%s\t%s\n", (*c)->name, o->name,
 					o->arg ? o->arg : "", o->choices ? o->choices : "");
@@ -281,7 +284,8 @@ struct asc_error *asc_print_topic(FILE *f, const char *topic)
 		put_commands(f, asc_commands);
 		fputs("\nSession\n", f);
 		put_commands(f, asc_repl_words);
-		fputs("\nCMD | sh-command and CMD > file work; --json, --bytes, --format=csv ... may "
+		fputs("\nCMD | sh-command and CMD > file work; --json, --bytes, --format=csv ... "
+		      "may "
 		      "stand in any line.\nhelp COMMAND, help E-CODE.\n",
 		      f);
 		return NULL;
@@ -310,9 +314,10 @@ struct asc_error *asc_print_topic(FILE *f, const char *topic)
 		return NULL;
 	}
 	if (topic[0] && topic[1] == '-' && strchr("EWCSI", topic[0]))
-		return asc_err_try(asc_err_id(asc_err(ASC_EUSAGE, "there is no code \"%.40s\"", topic),
-					      "E-USAGE"),
-				   "help codes   lists them");
+		return asc_err_try(
+			asc_err_id(asc_err(ASC_EUSAGE, "there is no code \"%.40s\"", topic),
+				   "E-USAGE"),
+			"help codes   lists them");
 	ASC_TRY(asc_cmd_lookup(topic, asc_repl_words, true, &c));
 	put_command_help(f, c);
 	return NULL;

@@ -83,9 +83,9 @@ struct asc_error *asc_words(const char *line, char ***ret, int *ret_n, const cha
 			break;
 		}
 		if (n >= WORDS_MAX)
-			return asc_err_id(asc_err(ASC_EUSAGE, "a line of more than %d words",
-						  WORDS_MAX),
-					  "E-USAGE");
+			return asc_err_id(
+				asc_err(ASC_EUSAGE, "a line of more than %d words", WORDS_MAX),
+				"E-USAGE");
 		if (n == cap) {
 			char **more = reallocarray(words, cap * 2 + 1, sizeof(*words));
 			if (!more)
@@ -109,8 +109,7 @@ struct asc_error *asc_cli_session(struct asc_cli *c)
 	if (c->s)
 		return NULL;
 	if (!c->so.pid && !c->so.core) {
-		struct asc_error *err =
-			asc_err_id(asc_err(ASC_EUSAGE, "no target"), "E-USAGE");
+		struct asc_error *err = asc_err_id(asc_err(ASC_EUSAGE, "no target"), "E-USAGE");
 		if (c->prompt || c->where) {
 			asc_err_try(err, "attach PID");
 			return asc_err_try(err, "core FILE");

@@ -187,9 +187,9 @@ const struct asc_main_opt asc_main_opts[] = {
 const char *asc_group_name(int group)
 {
 	static const char *const names[] = {
-		[ASC_GROUP_TARGET] = "Target",	 [ASC_GROUP_SYMBOLS] = "Symbols",
-		[ASC_GROUP_SAFETY] = "Safety",	 [ASC_GROUP_BATCH] = "Batch",
-		[ASC_GROUP_OUTPUT] = "Output",	 [ASC_GROUP_INFO] = "Information",
+		[ASC_GROUP_TARGET] = "Target", [ASC_GROUP_SYMBOLS] = "Symbols",
+		[ASC_GROUP_SAFETY] = "Safety", [ASC_GROUP_BATCH] = "Batch",
+		[ASC_GROUP_OUTPUT] = "Output", [ASC_GROUP_INFO] = "Information",
 	};
 
 	return names[group];

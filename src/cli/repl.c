@@ -66,7 +66,8 @@ static void make_prompt(const struct asc_cli *c, char *buf, size_t size)
 	pid_t pid = c->s ? asc_target_pid(c->s->data) : 0;
 
 	if (c->s && !c->s->live)
-		snprintf(buf, size, "(arenascope core%s%.*d) ", pid ? " " : "", pid ? 1 : 0, (int)pid);
+		snprintf(buf, size, "(arenascope core%s%.*d) ", pid ? " " : "", pid ? 1 : 0,
+			 (int)pid);
 	else if (pid)
 		snprintf(buf, size, "(arenascope %d%s) ", (int)pid, c->so.hold ? " held" : "");
 	else

@@ -139,7 +139,8 @@ static struct asc_error *unknown_setting(const char *name)
 }
 
 /* Flags are switched by on and off; asc_option_set() only knows on. */
-static struct asc_error *set_flag(struct asc_cli *c, const struct asc_main_opt *m, const char *value)
+static struct asc_error *set_flag(struct asc_cli *c, const struct asc_main_opt *m,
+				  const char *value)
 {
 	if (!strcmp(value, "on"))
 		return asc_option_set(c, m->key, NULL);
@@ -271,9 +272,19 @@ WORD(help, "help", "[COMMAND|CODE]", "what there is, a command, an error's code"
 WORD(quit, "quit", "", "leave; so does Ctrl-D", 0, 0, ASC_COMPLETE_NONE, true);
 
 const struct asc_cmd *const asc_repl_words[] = {
-	&word_refresh.cmd, &word_hold.cmd,   &word_release.cmd, &word_attach.cmd, &word_core.cmd,
-	&word_detach.cmd,  &word_set.cmd,    &word_show.cmd,	&word_source.cmd, &word_history.cmd,
-	&word_help.cmd,	   &word_quit.cmd,   NULL,
+	&word_refresh.cmd,
+	&word_hold.cmd,
+	&word_release.cmd,
+	&word_attach.cmd,
+	&word_core.cmd,
+	&word_detach.cmd,
+	&word_set.cmd,
+	&word_show.cmd,
+	&word_source.cmd,
+	&word_history.cmd,
+	&word_help.cmd,
+	&word_quit.cmd,
+	NULL,
 };
 
 const struct asc_repl_cmd *asc_repl_cmd_of(const struct asc_cmd *cmd)

@@ -85,7 +85,8 @@ int asc_run_file(struct asc_cli *c, const char *path)
 	ASC_AUTO(asc_freep) char *shown = asc_escape(path);
 	if (c->depth >= SOURCE_DEPTH_MAX)
 		return asc_report_error(
-			c, asc_err_id(asc_err(ASC_EUSAGE, "%s: scripts that source each other too deep",
+			c, asc_err_id(asc_err(ASC_EUSAGE,
+					      "%s: scripts that source each other too deep",
 					      shown ? shown : "?"),
 				      "E-USAGE"));
 	ASC_AUTO(asc_fclosep) FILE *f = fopen(path, "re");

@@ -15,14 +15,14 @@ static void put_head(struct asc_out *o, const struct asc_arena *a)
 	char flags[96];
 
 	snprintf(flags, sizeof(flags), "%s%s%s%s%s", a->initialised ? "" : "never used, ",
-		 a->noncontiguous ? "noncontiguous, " : "", a->on_free_list ? "on the free list, " : "",
-		 a->busy ? "busy, " : "", a->have_fastchunks ? "has fast chunks, " : "");
+		 a->noncontiguous ? "noncontiguous, " : "",
+		 a->on_free_list ? "on the free list, " : "", a->busy ? "busy, " : "",
+		 a->have_fastchunks ? "has fast chunks, " : "");
 	size_t len = strlen(flags);
 	if (len)
 		flags[len - 2] = 0;
 	asc_out_field(o, NULL, "address", ASC_V_ADDR(a->addr));
-	asc_out_field(o, NULL, "top",
-		      a->top_size ? ASC_V_ADDR(a->top) : ASC_V_NONE);
+	asc_out_field(o, NULL, "top", a->top_size ? ASC_V_ADDR(a->top) : ASC_V_NONE);
 	asc_out_field(o, NULL, "top size", ASC_V_BYTES(a->top_size));
 	asc_out_field(o, NULL, "from the system", ASC_V_BYTES(a->system_mem));
 	asc_out_field(o, NULL, "at most so far", ASC_V_BYTES(a->max_system_mem));
@@ -128,8 +128,7 @@ static void put_text(struct asc_session *s, struct asc_out *o, unsigned n)
 	const struct asc_heap *heap = asc_session_heap(s);
 	const struct asc_arena *a = &heap->arenas[n];
 	const struct asc_ledger *l = s->ledger;
-	const struct asc_arena_ledger *al =
-		l && l->known && n < l->narenas ? &l->arenas[n] : NULL;
+	const struct asc_arena_ledger *al = l && l->known && n < l->narenas ? &l->arenas[n] : NULL;
 	static const struct asc_pages unknown;
 
 	asc_out_text(o, "Arena %u (%s)", n, n ? "mmap" : "main");

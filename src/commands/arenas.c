@@ -80,7 +80,8 @@ static const struct asc_cmd_opt options[] = {
 	  .arg = "COL",
 	  .summary = "largest first by this column",
 	  .complete = ASC_COMPLETE_CHOICE,
-	  .choices = "index|mapped|rss|in_use|cached|trimmable|retained|fragmented|top|heaps|threads" },
+	  .choices = "index|mapped|rss|in_use|cached|trimmable|retained|fragmented|top|heaps|"
+		     "threads" },
 	{ 0 },
 };
 
@@ -90,9 +91,12 @@ const struct asc_cmd asc_cmd_arenas = {
 	.summary = "one row an arena: mapped, resident, in use, free, and why it stays",
 	.help = "MAPPED is system_mem, what the arena has from the system. RSS is what of it is in "
 		"memory, and is the sum of what follows:\n"
-		"IN USE: live chunks, headers included. CACHED: tcache and fastbins. TRIMMABLE: whole "
-		"pages that malloc_trim(0) would return now. RETAINED: whole free pages that it does "
-		"not touch and that reclaim returns. FRAGMENTED: free bytes on pages that also hold "
+		"IN USE: live chunks, headers included. CACHED: tcache and fastbins. TRIMMABLE: "
+		"whole "
+		"pages that malloc_trim(0) would return now. RETAINED: whole free pages that it "
+		"does "
+		"not touch and that reclaim returns. FRAGMENTED: free bytes on pages that also "
+		"hold "
 		"live data. Headers and page rounding (metadata_bytes) are in JSON only.\n"
 		"TOP is the size of the top chunk, resident or not. THR: threads attached to the "
 		"arena. LOCK: \"held\" is 1, \"waited for\" is 2.\n"

@@ -51,17 +51,17 @@ void asc_json_pages(struct json_object *to, const struct asc_pages *p)
 		const char *key;
 		uint64_t bytes;
 	} fields[] = {
-		{ "resident_bytes", v->resident },     { "in_use_bytes", v->in_use },
-		{ "cached_bytes", v->cached },	       { "trimmable_bytes", v->trimmable },
-		{ "retained_bytes", v->retained },     { "fragmented_bytes", v->fragmented },
-		{ "metadata_bytes", v->metadata },     { "nonresident_bytes", v->nonresident },
+		{ "resident_bytes", v->resident }, { "in_use_bytes", v->in_use },
+		{ "cached_bytes", v->cached },	   { "trimmable_bytes", v->trimmable },
+		{ "retained_bytes", v->retained }, { "fragmented_bytes", v->fragmented },
+		{ "metadata_bytes", v->metadata }, { "nonresident_bytes", v->nonresident },
 		{ "swapped_bytes", v->swapped },
 	};
 
 	for (size_t i = 0; i < ASC_ARRAY_SIZE(fields); i++)
-		json_object_object_add(to, fields[i].key,
-				       bytes_if(known && (v->cached_known || i != CACHED),
-						fields[i].bytes));
+		json_object_object_add(
+			to, fields[i].key,
+			bytes_if(known && (v->cached_known || i != CACHED), fields[i].bytes));
 }
 
 static const struct asc_pages *pages_of(const struct line *l)
@@ -91,8 +91,9 @@ static struct json_object *heaps_json(const struct line *l)
 
 		json_object_object_add(j, "address", addr(r->start));
 		json_object_object_add(j, "size_bytes", json_object_new_uint64(r->end - r->start));
-		json_object_object_add(j, "mprotect_bytes",
-				       bytes_if(r->heap_info && r->mprotect_size, r->mprotect_size));
+		json_object_object_add(
+			j, "mprotect_bytes",
+			bytes_if(r->heap_info && r->mprotect_size, r->mprotect_size));
 		json_object_object_add(j, "has_top", json_object_new_boolean(r->has_top));
 		json_object_object_add(j, "unwalked_bytes", json_object_new_uint64(r->unwalked));
 		asc_json_pages(j, rl ? &rl->pages : NULL);
@@ -125,8 +126,7 @@ static void extras(struct asc_out *o, const struct line *l)
 	for (size_t i = 0; i < a->nthreads; i++) {
 		if (a->threads[i] < l->heap->nthreads)
 			json_object_array_add(
-				tids,
-				json_object_new_int64(l->heap->threads[a->threads[i]].tid));
+				tids, json_object_new_int64(l->heap->threads[a->threads[i]].tid));
 	}
 	asc_out_row_extra(o, "threads", tids);
 	asc_out_row_extra(o, "heaps", heaps_json(l));
@@ -215,11 +215,16 @@ static uint64_t sort_key(const struct line *l, const char *sort)
 		const char *name;
 		uint64_t v;
 	} keys[] = {
-		{ "mapped", l->arena->system_mem }, { "rss", p->resident },
-		{ "in_use", p->in_use },	    { "cached", p->cached },
-		{ "trimmable", p->trimmable },	    { "retained", p->retained },
-		{ "fragmented", p->fragmented },    { "top", l->arena->top_size },
-		{ "heaps", l->arena->nregions },    { "threads", l->arena->attached_threads },
+		{ "mapped", l->arena->system_mem },
+		{ "rss", p->resident },
+		{ "in_use", p->in_use },
+		{ "cached", p->cached },
+		{ "trimmable", p->trimmable },
+		{ "retained", p->retained },
+		{ "fragmented", p->fragmented },
+		{ "top", l->arena->top_size },
+		{ "heaps", l->arena->nregions },
+		{ "threads", l->arena->attached_threads },
 	};
 
 	for (size_t i = 0; i < ASC_ARRAY_SIZE(keys); i++) {

@@ -156,11 +156,15 @@ const struct asc_cmd asc_cmd_bins = {
 	.name = "bins",
 	.args = "[N] [--kind=KIND]",
 	.summary = "count, bytes, smallest and largest chunk of every free list",
-	.help = "One row a list that is not empty, of all arenas or of arena N. Bins are numbered as "
-		"in malloc.c: 1 is unsorted, 2 to 63 small, 64 to 126 large; fastbins and tcache bins "
+	.help = "One row a list that is not empty, of all arenas or of arena N. Bins are numbered "
+		"as "
+		"in malloc.c: 1 is unsorted, 2 to 63 small, 64 to 126 large; fastbins and tcache "
+		"bins "
 		"have numbers of their own.\n"
-		"Lists of kind tcache belong to a thread; ARENA is then the arena that the thread is "
-		"attached to, and the chunks may be another arena's. complete (JSON) is false for a "
+		"Lists of kind tcache belong to a thread; ARENA is then the arena that the thread "
+		"is "
+		"attached to, and the chunks may be another arena's. complete (JSON) is false for "
+		"a "
 		"list that could not be followed to its end.",
 	.opts = options,
 	.max_args = 1,

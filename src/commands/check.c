@@ -91,7 +91,10 @@ static struct asc_error *run(struct asc_session *s, const struct asc_args *a, st
 }
 
 static const struct asc_cmd_opt options[] = {
-	{ .name = "arena", .arg = "N", .summary = "only this arena", .complete = ASC_COMPLETE_ARENA },
+	{ .name = "arena",
+	  .arg = "N",
+	  .summary = "only this arena",
+	  .complete = ASC_COMPLETE_ARENA },
 	{ 0 },
 };
 

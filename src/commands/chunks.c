@@ -135,7 +135,10 @@ static struct asc_error *run(struct asc_session *s, const struct asc_args *a, st
 }
 
 static const struct asc_cmd_opt options[] = {
-	{ .name = "arena", .arg = "N", .summary = "only this arena", .complete = ASC_COMPLETE_ARENA },
+	{ .name = "arena",
+	  .arg = "N",
+	  .summary = "only this arena",
+	  .complete = ASC_COMPLETE_ARENA },
 	{ .name = "size", .arg = "A..B", .summary = "chunk size in bytes, both ends included" },
 	{ .name = "state",
 	  .arg = "S",
@@ -150,8 +153,10 @@ const struct asc_cmd asc_cmd_chunks = {
 	.name = "chunks",
 	.args = "[--arena=N] [--size=A..B] [--state=S] [--limit=N]",
 	.summary = "list of chunks by address, streaming",
-	.help = "CHUNK is the address of the header (where prev_size is); user memory begins two words "
-		"behind it (user_address in JSON). SIZE includes the header. With --format=jsonl or "
+	.help = "CHUNK is the address of the header (where prev_size is); user memory begins two "
+		"words "
+		"behind it (user_address in JSON). SIZE includes the header. With --format=jsonl "
+		"or "
 		"csv a row goes out as soon as it is known.",
 	.opts = options,
 	.needs = ASC_NEED_WALK,

@@ -59,7 +59,7 @@ struct asc_cmd {
 	const char *name;
 	const char *args;    /* "[--heaps] [--sort=COL]" */
 	const char *summary; /* one line for lists */
-	const char *help;    /* paragraphs for `help CMD` and the man page; formulas of its numbers */
+	const char *help; /* paragraphs for `help CMD` and the man page; formulas of its numbers */
 	const struct asc_cmd_opt *opts; /* ends with a NULL name; may be NULL */
 	unsigned min_args, max_args;	/* positional */
 	enum asc_complete complete;	/* of positional arguments */

@@ -7,6 +7,8 @@
 #include "base/num.h"
 #include "commands/cmd.h"
 
+/* It would indent such a list further each time. */
+/* clang-format off */
 /* One word a command; its row is exported by the command's own file. */
 #define COMMANDS(X)                                                                                \
 	X(report) X(rss) X(arenas) X(arena) X(bins) X(sizes) X(chunks) X(find) X(map) X(threads)   \
@@ -23,6 +25,7 @@ const struct asc_cmd *const asc_commands[] = {
 #undef X
 	NULL,
 };
+/* clang-format on */
 
 const struct asc_cmd *asc_cmd_by_name(const char *name)
 {
@@ -126,8 +129,9 @@ struct asc_error *asc_cmd_lookup(const char *name, const struct asc_cmd *const *
 	if (hits > 1)
 		return ambiguous(name, names);
 	ASC_AUTO(asc_freep) char *shown = asc_escape(name);
-	struct asc_error *err = asc_err_id(
-		asc_err(ASC_EUSAGE, "unknown command \"%.100s\"", shown ? shown : "?"), "E-COMMAND");
+	struct asc_error *err =
+		asc_err_id(asc_err(ASC_EUSAGE, "unknown command \"%.100s\"", shown ? shown : "?"),
+			   "E-COMMAND");
 	const char *near = asc_nearest(name, names);
 	if (near)
 		asc_err_try(err, "%s", near);

@@ -30,11 +30,12 @@ void asc_put_environ(struct asc_session *s, struct asc_out *o)
 	struct asc_text text = { 0 };
 	pid_t pid = s->live ? asc_target_pid(s->live) : 0;
 
-	if ((!pid || asc_proc_read(pid, 0, "environ", &text)) && !asc_stackenv_read(s->data, &text)) {
+	if ((!pid || asc_proc_read(pid, 0, "environ", &text)) &&
+	    !asc_stackenv_read(s->data, &text)) {
 		asc_out_field(o, "environment", "environment", ASC_V_UNKNOWN);
 		asc_out_warn(o, "W-ENVIRON", "%s",
-			     pid ? "the target's environment could not be read" :
-				   "the core does not hold the end of the first stack");
+			     pid ? "the target's environment could not be read"
+				 : "the core does not hold the end of the first stack");
 		asc_text_free(&text);
 		return;
 	}

@@ -142,7 +142,8 @@ const struct asc_cmd asc_cmd_find = {
 	.name = "find",
 	.args = "ADDR",
 	.summary = "what an address is: arena, heap, chunk, state, bin, neighbours",
-	.help = "ADDR is hexadecimal, with or without 0x. Any byte of a chunk will do. A chunk of state "
+	.help = "ADDR is hexadecimal, with or without 0x. Any byte of a chunk will do. A chunk of "
+		"state "
 		"tcache names the thread that holds it.",
 	.min_args = 1,
 	.max_args = 1,

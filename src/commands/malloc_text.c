@@ -49,8 +49,10 @@ const struct asc_cmd asc_cmd_malloc_info = {
 	.args = "",
 	.summary = "what malloc_info(0, stdout) would print inside the target, byte for byte",
 	.help = "Read from outside and without locks: it works on a stuck process and on a core, "
-		"where malloc_info itself would wait forever or cannot be called. Its peculiarities "
-		"are kept: sizes are summed with their flag bits, and cached chunks (tcache) count as "
+		"where malloc_info itself would wait forever or cannot be called. Its "
+		"peculiarities "
+		"are kept: sizes are summed with their flag bits, and cached chunks (tcache) count "
+		"as "
 		"used.",
 	.needs = ASC_NEED_LISTS,
 	.flags = ASC_CMD_RAW,
@@ -61,7 +63,8 @@ const struct asc_cmd asc_cmd_malloc_stats = {
 	.name = "malloc-stats",
 	.args = "",
 	.summary = "what malloc_stats() would print inside the target, byte for byte",
-	.help = "malloc_stats writes to stderr; this writes the same text to stdout. Its peculiarities "
+	.help = "malloc_stats writes to stderr; this writes the same text to stdout. Its "
+		"peculiarities "
 		"are kept: its numbers wrap at 4 GiB.",
 	.needs = ASC_NEED_LISTS,
 	.flags = ASC_CMD_RAW,

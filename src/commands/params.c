@@ -46,9 +46,9 @@ static void put_thresholds(struct asc_out *o, const struct asc_params *p)
 	char note[160];
 
 	snprintf(note, sizeof(note), "%s",
-		 p->no_dyn_threshold ? "fixed: it was set" :
-		 grown ? "grown: freeing an mmapped chunk of half that size doubled it there" :
-			 "may grow: freeing an mmapped chunk of N bytes sets it to 2N");
+		 p->no_dyn_threshold ? "fixed: it was set"
+		 : grown ? "grown: freeing an mmapped chunk of half that size doubled it there"
+			 : "may grow: freeing an mmapped chunk of N bytes sets it to 2N");
 	put(o, "trim_threshold", ASC_V_BYTES(p->trim_threshold), note);
 	put(o, "mmap_threshold", ASC_V_BYTES(p->mmap_threshold),
 	    "requests from this size on get a mapping of their own");
@@ -124,12 +124,16 @@ const struct asc_cmd asc_cmd_params = {
 	.name = "params",
 	.args = "",
 	.summary = "malloc's parameters as found, the environment's settings, dynamic thresholds",
-	.help = "The members of mp_ in the target's libc, not what the manual says they should be.\n"
+	.help = "The members of mp_ in the target's libc, not what the manual says they should "
+		"be.\n"
 		"Freeing an mmapped chunk of N bytes (up to 32 MiB) sets mmap_threshold to N and "
-		"trim_threshold to 2N, for good; every arena may then keep 2N at its top. Setting any "
-		"of trim_threshold, top_pad, mmap_threshold, mmap_max by tunable or mallopt ends that "
+		"trim_threshold to 2N, for good; every arena may then keep 2N at its top. Setting "
+		"any "
+		"of trim_threshold, top_pad, mmap_threshold, mmap_max by tunable or mallopt ends "
+		"that "
 		"rule (no_dyn_threshold).\n"
-		"GLIBC_TUNABLES and MALLOC_ variables are read from the environment that the process "
+		"GLIBC_TUNABLES and MALLOC_ variables are read from the environment that the "
+		"process "
 		"was started with.",
 	.needs = ASC_NEED_ARENAS,
 	.run = run,

@@ -16,17 +16,19 @@
 #include "symbols/modules.h"
 
 enum asc_needs {
-	ASC_NEED_TARGET = 1,	/* maps, threads */
-	ASC_NEED_SYMBOLS = 2,	/* modules */
-	ASC_NEED_LIBC = 4,	/* layouts; fails with 69/78 when there is no glibc malloc */
-	ASC_NEED_LISTS = 8,	/* heaps[] with free lists */
-	ASC_NEED_WALK = 16,	/* heaps[] with chunk tables */
+	ASC_NEED_TARGET = 1,  /* maps, threads */
+	ASC_NEED_SYMBOLS = 2, /* modules */
+	ASC_NEED_LIBC = 4,    /* layouts; fails with 69/78 when there is no glibc malloc */
+	ASC_NEED_LISTS = 8,   /* heaps[] with free lists */
+	ASC_NEED_WALK = 16,   /* heaps[] with chunk tables */
 	ASC_NEED_RESIDENCY = 32,
-	ASC_NEED_LEDGER = 64,	/* ledger (implies LISTS and RESIDENCY; works without a glibc heap too) */
-	ASC_NEED_REGS = 128,	/* thread registers */
-	ASC_NEED_STACKS = 256,	/* stack memory of every thread is captured */
-	ASC_NEED_ARENAS = 1024, /* heaps[] with arenas and tcaches; no list of free chunks is read */
-	ASC_NEED_COUNTS = 512,	/* LISTS, and WALK where that fits into the pause budget */
+	ASC_NEED_LEDGER =
+		64, /* ledger (implies LISTS and RESIDENCY; works without a glibc heap too) */
+	ASC_NEED_REGS = 128,   /* thread registers */
+	ASC_NEED_STACKS = 256, /* stack memory of every thread is captured */
+	ASC_NEED_ARENAS =
+		1024,	       /* heaps[] with arenas and tcaches; no list of free chunks is read */
+	ASC_NEED_COUNTS = 512, /* LISTS, and WALK where that fits into the pause budget */
 };
 
 enum asc_capture_mode { ASC_CAP_AUTO, ASC_CAP_COPY, ASC_CAP_OPTIMISTIC, ASC_CAP_FORK };
@@ -36,11 +38,11 @@ struct asc_session_opts {
 	pid_t pid;
 	const char *core, *exe;
 	struct asc_symbol_opts symbols;
-	uint64_t max_pause_ms;	 /* default 500 */
+	uint64_t max_pause_ms; /* default 500 */
 	enum asc_capture_mode capture;
 	bool no_stop, hold, yes, dry_run, force;
-	uint64_t wait_ms;	 /* default 5000 */
-	uint64_t max_memory;	 /* bytes; default 1/8 of RAM */
+	uint64_t wait_ms;    /* default 5000 */
+	uint64_t max_memory; /* bytes; default 1/8 of RAM */
 	bool quiet, verbose;
 	bool progress;
 	bool interactive; /* REPL: may ask */
@@ -48,8 +50,9 @@ struct asc_session_opts {
 
 /* How what a session holds was read. */
 struct asc_provenance {
-	const char *engine; /* "copy", "direct", "optimistic", "fork"; static; NULL: nothing was read */
-	unsigned rounds;    /* stops that it took; 0: none */
+	const char *
+		engine; /* "copy", "direct", "optimistic", "fork"; static; NULL: nothing was read */
+	unsigned rounds; /* stops that it took; 0: none */
 	/* which pages were in memory: "stop", "before" (and the kernel's counters say that nothing has
 	 * changed), "after" (what differs from before the stop is not proven), "child" (of a fork, which has a copy of the page tables); static; NULL: not read */
 	const char *residency;
@@ -61,38 +64,39 @@ struct asc_provenance {
 
 struct asc_session {
 	struct asc_session_opts opts;
-	struct asc_target *live;    /* the process itself, or NULL for a core */
-	struct asc_target *data;    /* what analyses read: a capture, a core, or == live when held */
+	struct asc_target *live; /* the process itself, or NULL for a core */
+	struct asc_target *data; /* what analyses read: a capture, a core, or == live when held */
 	struct asc_modules *modules;
-	struct asc_libc *libcs;	    /* [0] is the primary */
+	struct asc_libc *libcs; /* [0] is the primary */
 	size_t nlibcs;
-	struct asc_heap **heaps;    /* as libcs */
+	struct asc_heap **heaps; /* as libcs */
 	size_t nheaps;
 	struct asc_residency *residency;
 	struct asc_ledger *ledger;
 	uint64_t kernel_rss;
 	bool kernel_rss_known;
-	struct asc_pause pause;	    /* of the last stop */
+	struct asc_pause pause; /* of the last stop */
 	struct asc_provenance provenance;
-	unsigned busy_retries;	    /* how often malloc was in the middle of something */
-	bool busy;		    /* and still was at last */
-	bool in_malloc;		    /* a thread that takes no lock was inside: every arena is busy */
-	bool any_moment;	    /* stuck, stacks: malloc in mid-operation is what they look for */
-	unsigned have;		    /* enum asc_needs that are fulfilled */
+	unsigned busy_retries; /* how often malloc was in the middle of something */
+	bool busy;	       /* and still was at last */
+	bool in_malloc;	       /* a thread that takes no lock was inside: every arena is busy */
+	bool any_moment;       /* stuck, stacks: malloc in mid-operation is what they look for */
+	unsigned have;	       /* enum asc_needs that are fulfilled */
 	bool possibly_inconsistent; /* --no-stop, and threads ran while it was read */
 	size_t ran;		    /* how many of them */
 	int64_t taken_at;	    /* seconds since the epoch, of the last read */
-	const char *allocator;	    /* "glibc", "jemalloc", "tcmalloc", "mimalloc", "musl" ...; static; NULL unknown */
-	const char *allocator_module; /* path, or NULL */
-	const char *command;	    /* whose document is being written */
-	bool headline;		    /* its text begins with a line about the target */
-	struct asc_error *no_heap;  /* why there is no glibc heap, or NULL */
+	const char *
+		allocator; /* "glibc", "jemalloc", "tcmalloc", "mimalloc", "musl" ...; static; NULL unknown */
+	const char *allocator_module;  /* path, or NULL */
+	const char *command;	       /* whose document is being written */
+	bool headline;		       /* its text begins with a line about the target */
+	struct asc_error *no_heap;     /* why there is no glibc heap, or NULL */
 	struct asc_error *other_libcs; /* why a further libc could not be read, or NULL */
 	uint64_t captured_bytes;
-	int spill_fd;		    /* for tables beyond --max-memory, opened before a stop; 0: none */
-	asc_addr focus;		    /* of asc_session_need_at() while it reads */
-	char frozen[512];	    /* the file that thaws the live target, or "" */
-	unsigned said;		    /* warnings that text shows once a session (head.c) */
+	int spill_fd;	  /* for tables beyond --max-memory, opened before a stop; 0: none */
+	asc_addr focus;	  /* of asc_session_need_at() while it reads */
+	char frozen[512]; /* the file that thaws the live target, or "" */
+	unsigned said;	  /* warnings that text shows once a session (head.c) */
 	uint64_t progress_start, progress_drawn; /* ms; 0: nothing drawn */
 };
 

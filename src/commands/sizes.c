@@ -115,8 +115,8 @@ static void put_classes(struct asc_out *o, const struct sizes *z, bool used, boo
 	char u[64], f[64];
 
 	for (unsigned i = 0; i < CLASSES; i++)
-		most = asc_max(most, asc_max(used ? z->used[i].bytes : 0,
-					     free_ ? z->free[i].bytes : 0));
+		most = asc_max(most,
+			       asc_max(used ? z->used[i].bytes : 0, free_ ? z->free[i].bytes : 0));
 	asc_out_table(o, "sizes", NULL, "size_class", class_cols, ASC_ARRAY_SIZE(class_cols));
 	for (unsigned i = 0; i < CLASSES; i++) {
 		const struct amount *a = &z->used[i], *b = &z->free[i];
@@ -145,10 +145,8 @@ static uint64_t weight(const struct size_row *r, bool used, bool free_)
 }
 
 static const struct asc_col top_cols[] = {
-	{ "size_bytes", "SIZE", ASC_COL_RIGHT },
-	{ "used_count", "USED", ASC_COL_RIGHT },
-	{ "used_bytes", "BYTES", ASC_COL_RIGHT },
-	{ "free_count", "FREE", ASC_COL_RIGHT },
+	{ "size_bytes", "SIZE", ASC_COL_RIGHT },  { "used_count", "USED", ASC_COL_RIGHT },
+	{ "used_bytes", "BYTES", ASC_COL_RIGHT }, { "free_count", "FREE", ASC_COL_RIGHT },
 	{ "free_bytes", "BYTES", ASC_COL_RIGHT },
 };
 
@@ -163,8 +161,9 @@ static void put_top(struct asc_out *o, const struct sizes *z, bool used, bool fr
 		size_t at = n;
 		if (!w)
 			continue;
-		while (at && (weight(top[at - 1], used, free_) < w ||
-			      (weight(top[at - 1], used, free_) == w && top[at - 1]->size > r->size)))
+		while (at &&
+		       (weight(top[at - 1], used, free_) < w ||
+			(weight(top[at - 1], used, free_) == w && top[at - 1]->size > r->size)))
 			at--;
 		if (at == MOST)
 			continue;
@@ -225,9 +224,11 @@ const struct asc_cmd asc_cmd_sizes = {
 	.name = "sizes",
 	.args = "[--used|--free]",
 	.summary = "histogram by chunk size, and the sizes that hold the most",
-	.help = "Chunk sizes, headers included, in classes of powers of two. USED are live chunks and "
+	.help = "Chunk sizes, headers included, in classes of powers of two. USED are live chunks "
+		"and "
 		"mmapped ones (with their whole mapping); FREE is everything else but fenceposts: "
-		"bins, fastbins, tcache, tops. A request of N bytes has a chunk of N + 8 rounded up "
+		"bins, fastbins, tcache, tops. A request of N bytes has a chunk of N + 8 rounded "
+		"up "
 		"to 16, at least 32 (on 64-bit).",
 	.opts = options,
 	.needs = ASC_NEED_WALK,

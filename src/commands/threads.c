@@ -157,7 +157,8 @@ static struct asc_error *run(struct asc_session *s, const struct asc_args *a, st
 	const struct asc_thread *th;
 
 	(void)a;
-	ASC_TRY(asc_look_take(s, o, ASC_NEED_ARENAS | ASC_NEED_RESIDENCY, 0, DEPTH, &look, &traces));
+	ASC_TRY(asc_look_take(s, o, ASC_NEED_ARENAS | ASC_NEED_RESIDENCY, 0, DEPTH, &look,
+			      &traces));
 	ASC_TRY(asc_stuck_make(&look, NULL, &stuck));
 	th = asc_target_threads(s->data, &n);
 	asc_out_table(o, "threads", NULL, "thread", cols, ASC_ARRAY_SIZE(cols));

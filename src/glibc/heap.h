@@ -9,24 +9,24 @@
 enum asc_depth {
 	ASC_DEPTH_HEADERS, /* arena and heap headers alone: for asc_heap_plan() */
 	ASC_DEPTH_THREADS, /* also the threads' tcaches, but no other list */
-	ASC_DEPTH_LISTS, /* arena headers, heaps, every free list, tcaches, mmapped chunks */
-	ASC_DEPTH_WALK,	 /* also every chunk, and every invariant */
+	ASC_DEPTH_LISTS,   /* arena headers, heaps, every free list, tcaches, mmapped chunks */
+	ASC_DEPTH_WALK,	   /* also every chunk, and every invariant */
 };
 
 struct asc_heap_opts {
 	enum asc_depth depth;
 	uint64_t max_memory; /* bytes that tables of chunks may take in memory; 0: no bound */
-	int spill_fd;	       /* a file for tables beyond that (spill.h), borrowed; 0: one is made */
-	size_t max_findings;   /* 0: 1000 */
+	int spill_fd;	     /* a file for tables beyond that (spill.h), borrowed; 0: one is made */
+	size_t max_findings; /* 0: 1000 */
 	asc_addr focus; /* not 0: only the arena that holds this address is read beyond its header */
-	bool in_malloc;	       /* a thread that takes no lock is inside malloc: no arena may add up */
+	bool in_malloc; /* a thread that takes no lock is inside malloc: no arena may add up */
 	/* in a stop: lists are followed node by node, mmapped chunks are not searched for */
 	bool stepwise;
 	/* may be NULL: all. Of an arena (by address) that is not wanted there is the header alone. */
 	bool (*wanted)(void *arg, asc_addr arena);
 	void *wanted_arg;
 	bool rehearsal; /* only to learn which pages are read: no sweeps, nothing is kept */
-	bool unproven;	       /* read while it ran: what contradicts itself there need not be damage */
+	bool unproven;	/* read while it ran: what contradicts itself there need not be damage */
 	/* may be NULL; called now and then; false ends the build with ASC_EINTR */
 	bool (*progress)(void *arg, uint64_t done, uint64_t total);
 	void *progress_arg;

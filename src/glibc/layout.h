@@ -20,7 +20,7 @@ enum asc_layout_from { ASC_FROM_DWARF, ASC_FROM_TABLE, ASC_FROM_SCAN };
 enum { ASC_SYSTRIM_GROWTH_MAX = 64 << 20 };
 
 struct asc_layout {
-#define S(type) uint64_t sizeof_##type;
+#define S(type)		      uint64_t sizeof_##type;
 #define M(type, member, need) struct asc_field type##_##member;
 #include "glibc/schema.def"
 #undef S
@@ -28,39 +28,39 @@ struct asc_layout {
 	enum asc_layout_from from;
 
 	/* constants that follow from the ABI */
-	uint8_t word;		  /* SIZE_SZ: 4 or 8 */
-	uint8_t hdr;		  /* CHUNK_HDR_SZ = 2 * word */
+	uint8_t word;		   /* SIZE_SZ: 4 or 8 */
+	uint8_t hdr;		   /* CHUNK_HDR_SZ = 2 * word */
 	uint16_t malloc_alignment; /* 16; i386 up to 2.25: 8 */
-	uint16_t minsize;	  /* MINSIZE: smallest chunk */
-	uint16_t chunk_struct;	  /* sizeof(struct malloc_chunk) = 6 * word */
-	uint64_t heap_max;	  /* HEAP_MAX_SIZE without huge pages: 64 MiB, 1 MiB on 32-bit */
-	unsigned nbins;		  /* 128 */
-	unsigned nfastbins;	  /* 0 when there are none */
-	unsigned ntcache;	  /* bins of a tcache: 0, 64 or 76 */
-	unsigned ntcache_small;	  /* 64 */
+	uint16_t minsize;	   /* MINSIZE: smallest chunk */
+	uint16_t chunk_struct;	   /* sizeof(struct malloc_chunk) = 6 * word */
+	uint64_t heap_max;	   /* HEAP_MAX_SIZE without huge pages: 64 MiB, 1 MiB on 32-bit */
+	unsigned nbins;		   /* 128 */
+	unsigned nfastbins;	   /* 0 when there are none */
+	unsigned ntcache;	   /* bins of a tcache: 0, 64 or 76 */
+	unsigned ntcache_small;	   /* 64 */
 
 	/* traits: what presence of a member cannot tell */
-	bool safe_linking;	     /* 2.32: fastbin and tcache links are mangled */
-	bool tcache_key_random;	     /* 2.34: e->key == tcache_key; 2.29..2.33: == the tcache's address */
-	bool tcache_key_owner;	     /* 2.29..2.33 */
+	bool safe_linking;	/* 2.32: fastbin and tcache links are mangled */
+	bool tcache_key_random; /* 2.34: e->key == tcache_key; 2.29..2.33: == the tcache's address */
+	bool tcache_key_owner;	/* 2.29..2.33 */
 	bool tcache_counts_are_slots; /* 2.42: cached = tcache_count - num_slots */
-	bool tcache_dummy;	     /* 2.43: the tcache pointer is never NULL */
-	bool mmap_hdr_excluded;	     /* 2.43: an mmapped chunk's size excludes its header; prev_size bit 0 = MMAP_HP */
-	bool heap_max_is_4hp;	     /* 2.35..2.41: with hp_pagesize, heaps are 4 x hp_pagesize */
-	bool lazy_init;		     /* up to 2.41: arena is zero until first use */
-	bool trim_consolidates;	     /* up to 2.42: mtrim begins with malloc_consolidate */
-	bool trim_corrupt_flag;	     /* 2.22..2.26: ARENA_CORRUPTION_BIT */
-	bool systrim_minsize_quirk;  /* 2.19..: top == MINSIZE makes malloc_trim grow brk */
-	bool systrim_thp;	     /* 2.35..: systrim rounds to thp_pagesize */
+	bool tcache_dummy;	      /* 2.43: the tcache pointer is never NULL */
+	bool mmap_hdr_excluded; /* 2.43: an mmapped chunk's size excludes its header; prev_size bit 0 = MMAP_HP */
+	bool heap_max_is_4hp;	       /* 2.35..2.41: with hp_pagesize, heaps are 4 x hp_pagesize */
+	bool lazy_init;		       /* up to 2.41: arena is zero until first use */
+	bool trim_consolidates;	       /* up to 2.42: mtrim begins with malloc_consolidate */
+	bool trim_corrupt_flag;	       /* 2.22..2.26: ARENA_CORRUPTION_BIT */
+	bool systrim_minsize_quirk;    /* 2.19..: top == MINSIZE makes malloc_trim grow brk */
+	bool systrim_thp;	       /* 2.35..: systrim rounds to thp_pagesize */
 	bool fastchunks_flag_inverted; /* up to 2.26: flags bit 0 */
-	bool small_to_smallbin;	     /* 2.41..: freed small chunks go to their bin directly */
-	bool single_thread_unlocked; /* 2.27..: SINGLE_THREAD_P takes no lock */
-	bool largebin_32_big;	     /* 32-bit, alignment 16: largebin_index_32_big, SMALLBIN_CORRECTION 1 */
+	bool small_to_smallbin;	       /* 2.41..: freed small chunks go to their bin directly */
+	bool single_thread_unlocked;   /* 2.27..: SINGLE_THREAD_P takes no lock */
+	bool largebin_32_big; /* 32-bit, alignment 16: largebin_index_32_big, SMALLBIN_CORRECTION 1 */
 	/* malloc_info's text */
-	bool info_rest_has_top;	     /* 2.31..: "rest" counts top */
-	bool info_subheaps;	     /* 2.27..: aspace sums all heaps, prints subheaps */
-	bool info_has_mmap;	     /* 2.20.. */
-	bool info_has_fast;	     /* up to 2.42 */
+	bool info_rest_has_top; /* 2.31..: "rest" counts top */
+	bool info_subheaps;	/* 2.27..: aspace sums all heaps, prints subheaps */
+	bool info_has_mmap;	/* 2.20.. */
+	bool info_has_fast;	/* up to 2.42 */
 	uint8_t info_size_tabs, info_size_spaces, info_unsorted_spaces;
 };
 
@@ -68,27 +68,27 @@ struct asc_layout {
 struct asc_libc {
 	struct asc_module *module; /* borrowed; NULL when only the memory image showed it */
 	struct asc_layout layout;
-	char version[16];	   /* "2.36" or "" */
-	unsigned major, minor;	   /* 2, 36; 0 unknown */
+	char version[16];      /* "2.36" or "" */
+	unsigned major, minor; /* 2, 36; 0 unknown */
 	char build_id[65];
-	asc_addr main_arena, mp;   /* never 0 */
-	asc_addr curbrk;	   /* __curbrk's address; 0 unknown */
+	asc_addr main_arena, mp; /* never 0 */
+	asc_addr curbrk;	 /* __curbrk's address; 0 unknown */
 	asc_addr narenas, narenas_limit, free_list, list_lock, free_list_lock; /* 0 unknown */
-	asc_addr global_max_fast;  /* 0 unknown */
+	asc_addr global_max_fast;					       /* 0 unknown */
 	uint8_t global_max_fast_size;
 	asc_addr tcache_key;	   /* 0 unknown */
 	asc_addr tcache_dummy;	   /* 0 unknown */
 	asc_addr single_threaded;  /* byte: != 0 means malloc takes no lock; 0 unknown */
 	asc_addr multiple_threads; /* int: == 0 means single-threaded (2.27..2.31); 0 unknown */
 	asc_addr always_fail_morecore, malloc_initialized;
-	bool shape_in_file;	   /* the file's own data has mp_'s defaults where the layout says */
-	bool info_known;	   /* no version, but memory tells how its malloc_info writes */
-	bool tls_known;		   /* thread_arena's and tcache's places are known */
-	bool tcache_none;	   /* tcache's place is not known, but no thread has one */
+	bool shape_in_file; /* the file's own data has mp_'s defaults where the layout says */
+	bool info_known;    /* no version, but memory tells how its malloc_info writes */
+	bool tls_known;	    /* thread_arena's and tcache's places are known */
+	bool tcache_none;   /* tcache's place is not known, but no thread has one */
 	uint64_t tls_offset;
 	uint64_t thread_arena_off, tcache_off; /* in the TLS block; UINT64_MAX: unknown */
-	double scan_pause_ms;	   /* the scan had to stop the process for this long; 0: it had not */
-	bool primary;		   /* the libc that the executable's malloc resolves to */
+	double scan_pause_ms; /* the scan had to stop the process for this long; 0: it had not */
+	bool primary;	      /* the libc that the executable's malloc resolves to */
 	/* where each fact came from: `symbols` prints these; text owned by the struct */
 	struct asc_fact {
 		char name[40], from[40];

@@ -46,14 +46,14 @@ typedef ASC_VEC(struct asc_extent) asc_extent_vec;
 
 /* What is collected for an arena besides its public part. */
 struct asc_arena_work {
-	asc_extent_vec members; /* free, top and fence chunks found by lists and headers */
-	struct asc_spill spill;	/* where they are if they are too many for memory */
-	bool lists_broken;	/* a list was not followed to its end */
+	asc_extent_vec members;	  /* free, top and fence chunks found by lists and headers */
+	struct asc_spill spill;	  /* where they are if they are too many for memory */
+	bool lists_broken;	  /* a list was not followed to its end */
 	struct asc_sweep *sweeps; /* of its regions, or NULL (sweep.h) */
 	size_t nsweeps, last_sweep;
 	bool swept;	   /* they can be looked at */
 	uint64_t patience; /* misses of the cache at which to sweep */
-	bool pieces;		/* main arena of unknown extent: regions are zones until walked */
+	bool pieces;	   /* main arena of unknown extent: regions are zones until walked */
 };
 
 struct asc_model {

@@ -13,7 +13,8 @@ bool asc_layout_row(const struct asc_arch *arch, size_t i, struct asc_layout *re
 /* Members lie inside their structs, arrays are as long as in any release: a debug file may lie. */
 bool asc_layout_sane(const struct asc_layout *l);
 /* layout_cache.c: layouts from DWARF, by build-id, in the user's cache. */
-bool asc_layout_cache_get(const struct asc_arch *arch, const char *build_id, struct asc_layout *ret);
+bool asc_layout_cache_get(const struct asc_arch *arch, const char *build_id,
+			  struct asc_layout *ret);
 void asc_layout_cache_put(const struct asc_arch *arch, const char *build_id,
 			  const struct asc_layout *l);
 

@@ -353,8 +353,8 @@ struct asc_error *asc_sweep_if_slow(struct asc_model *m, size_t arena)
 {
 	const struct asc_arena_work *w = &m->work[arena];
 
-	if (w->swept || w->pieces || m->large_only || m->opts->rehearsal ||
-	    m->opts->stepwise || m->cache.misses < w->patience)
+	if (w->swept || w->pieces || m->large_only || m->opts->rehearsal || m->opts->stepwise ||
+	    m->cache.misses < w->patience)
 		return NULL;
 	return asc_sweep_arena(m, arena);
 }

@@ -372,7 +372,8 @@ static int by_tp(const void *a, const void *b)
 static struct asc_error *find_foreign(struct asc_target *t, const struct asc_thread *threads,
 				      size_t n, bool *ret)
 {
-	ASC_AUTO(asc_freep) const struct asc_thread **v = calloc(n + 1, sizeof(struct asc_thread *));
+	ASC_AUTO(asc_freep)
+	const struct asc_thread **v = calloc(n + 1, sizeof(struct asc_thread *));
 
 	if (!v)
 		return asc_err(ASC_ENOMEM, "%zu threads", n);

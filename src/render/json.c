@@ -68,7 +68,8 @@ static void put_string(FILE *f, const char *s, size_t len)
 		else if (c == '\t')
 			fputs("\\t", f);
 		else if (c < 0x20 || (c >= 0x7f && c < 0xa0) || (c >= 0x200b && c <= 0x200f) ||
-			 (c >= 0x2028 && c <= 0x202e) || (c >= 0x2060 && c <= 0x206f) || c == 0xfeff)
+			 (c >= 0x2028 && c <= 0x202e) || (c >= 0x2060 && c <= 0x206f) ||
+			 c == 0xfeff)
 			fprintf(f, "\\u%04x", c);
 		else
 			fwrite(s + i, 1, n, f);
@@ -128,7 +129,8 @@ static void put(FILE *f, struct json_object *j, bool pretty, unsigned indent)
 	case json_type_object: {
 		bool first = true;
 		putc('{', f);
-		json_object_object_foreach(j, key, val) {
+		json_object_object_foreach(j, key, val)
+		{
 			if (!first)
 				putc(',', f);
 			first = false;
@@ -199,8 +201,8 @@ static struct json_object *string(struct asc_out *o, const char *s)
 			i++;
 		}
 	}
-	struct json_object *j =
-		len > INT32_MAX / 4 ? NULL : json_object_new_string_len(buf, (int)at);
+	struct json_object *j = len > INT32_MAX / 4 ? NULL
+						    : json_object_new_string_len(buf, (int)at);
 	free(buf);
 	return j;
 }
@@ -431,7 +433,8 @@ static void spill_rows(struct asc_out *o)
 	json_object_array_del_idx(p->rows, 0, n);
 }
 
-static struct json_object *make_row(struct asc_out *o, const struct asc_value *v, const char *record)
+static struct json_object *make_row(struct asc_out *o, const struct asc_value *v,
+				    const char *record)
 {
 	struct json *p = priv(o);
 	struct json_object *row = json_object_new_object();
@@ -505,21 +508,12 @@ static void m_end(struct asc_out *o, bool complete)
 /* clang-format on */
 
 const struct asc_format_ops asc_json_ops = {
-	TREE,
-	.head_end = head_end,
-	.end = end,
-	.table = table,
-	.row = row,
-	.table_end = table_end,
+	TREE, .head_end = head_end, .end = end, .table = table, .row = row, .table_end = table_end,
 };
 
 const struct asc_format_ops asc_openmetrics_ops = {
-	TREE,
-	.head_end = head_end,
-	.end = m_end,
-	.table = table,
-	.row = row,
-	.table_end = table_end,
+	TREE,		.head_end = head_end, .end = m_end,
+	.table = table, .row = row,	      .table_end = table_end,
 };
 
 /* ---- JSON lines: a header, the rows of tables that have a record name, the rest in the end ---- */
@@ -529,7 +523,8 @@ static void put_line(struct asc_out *o, const char *record, struct json_object *
 	struct json_object *line = json_object_new_object();
 
 	json_object_object_add(line, "record", json_object_new_string(record));
-	json_object_object_foreach(from, key, val) {
+	json_object_object_foreach(from, key, val)
+	{
 		/* what is only known at the end is said there */
 		if (!strcmp(record, "header") &&
 		    (!strcmp(key, "complete") || !strcmp(key, "warnings")))
@@ -611,10 +606,6 @@ static void l_table_end(struct asc_out *o)
 }
 
 const struct asc_format_ops asc_jsonl_ops = {
-	TREE,
-	.head_end = l_head_end,
-	.end = l_end,
-	.table = l_table,
-	.row = l_row,
-	.table_end = l_table_end,
+	TREE,	      .head_end = l_head_end,	.end = l_end, .table = l_table,
+	.row = l_row, .table_end = l_table_end,
 };

@@ -16,12 +16,9 @@
 #include "base/vec.h"
 
 static const struct asc_format_ops *const formats[] = {
-	[ASC_TEXT] = &asc_text_ops,
-	[ASC_JSON] = &asc_json_ops,
-	[ASC_JSONL] = &asc_jsonl_ops,
-	[ASC_CSV] = &asc_csv_ops,
-	[ASC_HTML] = &asc_html_ops,
-	[ASC_OPENMETRICS] = &asc_openmetrics_ops,
+	[ASC_TEXT] = &asc_text_ops,   [ASC_JSON] = &asc_json_ops,
+	[ASC_JSONL] = &asc_jsonl_ops, [ASC_CSV] = &asc_csv_ops,
+	[ASC_HTML] = &asc_html_ops,   [ASC_OPENMETRICS] = &asc_openmetrics_ops,
 };
 
 void asc_out_fail(struct asc_out *o, struct asc_error *err)
@@ -292,10 +289,10 @@ bool asc_out_is_partial(const struct asc_out *o)
 const char *asc_out_color(const struct asc_out *o, enum asc_color c)
 {
 	static const char *const codes[] = {
-		[ASC_C_NONE] = "\033[0m",      [ASC_C_BOLD] = "\033[1m",
-		[ASC_C_DIM] = "\033[2m",       [ASC_C_LIVE] = "\033[34m",
-		[ASC_C_TRIM] = "\033[32m",     [ASC_C_RETAINED] = "\033[36m",
-		[ASC_C_FRAG] = "\033[35m",     [ASC_C_CACHED] = "\033[33m",
+		[ASC_C_NONE] = "\033[0m",   [ASC_C_BOLD] = "\033[1m",
+		[ASC_C_DIM] = "\033[2m",    [ASC_C_LIVE] = "\033[34m",
+		[ASC_C_TRIM] = "\033[32m",  [ASC_C_RETAINED] = "\033[36m",
+		[ASC_C_FRAG] = "\033[35m",  [ASC_C_CACHED] = "\033[33m",
 		[ASC_C_BAD] = "\033[1;31m",
 	};
 

@@ -39,26 +39,26 @@ struct asc_out_opts {
 	enum asc_format format;
 	struct asc_stream *stream; /* borrowed; NULL: the document stands alone */
 	bool fields_too;	   /* CSV: not only the tables of the document */
-	bool exact_bytes; /* --bytes */
+	bool exact_bytes;	   /* --bytes */
 	bool color, ascii;
-	unsigned width;	  /* columns of the terminal; 0: do not cut */
+	unsigned width; /* columns of the terminal; 0: do not cut */
 };
 
 struct asc_out;
 
 /* A typed value. Unknown ones print "?" and null. */
 enum asc_type {
-	ASC_T_NONE,  /* does not apply: "-" and null */
+	ASC_T_NONE,    /* does not apply: "-" and null */
 	ASC_T_UNKNOWN, /* "?" and null */
-	ASC_T_BYTES, /* u: IEC with one decimal, or exact */
-	ASC_T_COUNT, /* u */
-	ASC_T_INT,   /* i */
-	ASC_T_ADDR,  /* u: hex string in JSON */
-	ASC_T_MS,    /* d */
+	ASC_T_BYTES,   /* u: IEC with one decimal, or exact */
+	ASC_T_COUNT,   /* u */
+	ASC_T_INT,     /* i */
+	ASC_T_ADDR,    /* u: hex string in JSON */
+	ASC_T_MS,      /* d */
 	ASC_T_SECONDS, /* d */
-	ASC_T_RATIO, /* d: 0..1; percent in text */
-	ASC_T_BOOL,  /* u */
-	ASC_T_STR,   /* s: foreign or own text; escaped */
+	ASC_T_RATIO,   /* d: 0..1; percent in text */
+	ASC_T_BOOL,    /* u */
+	ASC_T_STR,     /* s: foreign or own text; escaped */
 };
 struct asc_value {
 	enum asc_type type;
@@ -69,17 +69,17 @@ struct asc_value {
 		const char *s;
 	};
 };
-#define ASC_V_NONE ((struct asc_value){ .type = ASC_T_NONE })
-#define ASC_V_UNKNOWN ((struct asc_value){ .type = ASC_T_UNKNOWN })
-#define ASC_V_BYTES(x) ((struct asc_value){ .type = ASC_T_BYTES, .u = (x) })
-#define ASC_V_COUNT(x) ((struct asc_value){ .type = ASC_T_COUNT, .u = (x) })
-#define ASC_V_INT(x) ((struct asc_value){ .type = ASC_T_INT, .i = (x) })
-#define ASC_V_ADDR(x) ((struct asc_value){ .type = ASC_T_ADDR, .u = (x) })
-#define ASC_V_MS(x) ((struct asc_value){ .type = ASC_T_MS, .d = (x) })
-#define ASC_V_SECONDS(x) ((struct asc_value){ .type = ASC_T_SECONDS, .d = (x) })
-#define ASC_V_RATIO(x) ((struct asc_value){ .type = ASC_T_RATIO, .d = (x) })
-#define ASC_V_BOOL(x) ((struct asc_value){ .type = ASC_T_BOOL, .u = (x) })
-#define ASC_V_STR(x) ((struct asc_value){ .type = ASC_T_STR, .s = (x) })
+#define ASC_V_NONE		 ((struct asc_value){ .type = ASC_T_NONE })
+#define ASC_V_UNKNOWN		 ((struct asc_value){ .type = ASC_T_UNKNOWN })
+#define ASC_V_BYTES(x)		 ((struct asc_value){ .type = ASC_T_BYTES, .u = (x) })
+#define ASC_V_COUNT(x)		 ((struct asc_value){ .type = ASC_T_COUNT, .u = (x) })
+#define ASC_V_INT(x)		 ((struct asc_value){ .type = ASC_T_INT, .i = (x) })
+#define ASC_V_ADDR(x)		 ((struct asc_value){ .type = ASC_T_ADDR, .u = (x) })
+#define ASC_V_MS(x)		 ((struct asc_value){ .type = ASC_T_MS, .d = (x) })
+#define ASC_V_SECONDS(x)	 ((struct asc_value){ .type = ASC_T_SECONDS, .d = (x) })
+#define ASC_V_RATIO(x)		 ((struct asc_value){ .type = ASC_T_RATIO, .d = (x) })
+#define ASC_V_BOOL(x)		 ((struct asc_value){ .type = ASC_T_BOOL, .u = (x) })
+#define ASC_V_STR(x)		 ((struct asc_value){ .type = ASC_T_STR, .s = (x) })
 /* bytes if known, else unknown */
 #define ASC_V_BYTES_IF(known, x) ((known) ? ASC_V_BYTES(x) : ASC_V_UNKNOWN)
 
@@ -110,7 +110,8 @@ ASC_MUST struct asc_error *asc_out_end(struct asc_out *o, bool complete);
 void asc_out_object(struct asc_out *o, const char *key, const char *title);
 void asc_out_object_end(struct asc_out *o);
 void asc_out_list(struct asc_out *o, const char *key, const char *title);
-void asc_out_list_end(struct asc_out *o); /* its items: asc_out_object(o, NULL, ...) or asc_out_item */
+void asc_out_list_end(
+	struct asc_out *o); /* its items: asc_out_object(o, NULL, ...) or asc_out_item */
 void asc_out_item(struct asc_out *o, struct asc_value v);
 void asc_out_field(struct asc_out *o, const char *key, const char *label, struct asc_value v);
 /* Ready JSON, taken over (json_object *); nothing in text. */
@@ -140,7 +141,17 @@ void asc_out_table_end(struct asc_out *o);
 /* ---- people ---- */
 /* A line of text; nothing in other formats. Foreign strings in it must be escaped by asc_escape(). */
 void asc_out_text(struct asc_out *o, const char *fmt, ...) ASC_PRINTF(2, 3);
-enum asc_color { ASC_C_NONE, ASC_C_BOLD, ASC_C_DIM, ASC_C_LIVE, ASC_C_TRIM, ASC_C_RETAINED, ASC_C_FRAG, ASC_C_CACHED, ASC_C_BAD };
+enum asc_color {
+	ASC_C_NONE,
+	ASC_C_BOLD,
+	ASC_C_DIM,
+	ASC_C_LIVE,
+	ASC_C_TRIM,
+	ASC_C_RETAINED,
+	ASC_C_FRAG,
+	ASC_C_CACHED,
+	ASC_C_BAD
+};
 /* Heads what follows; nothing for machines. */
 void asc_out_title(struct asc_out *o, const char *title);
 /* A line with its bytes, their share of a whole (0..1) and a bar of it; nothing for machines. */

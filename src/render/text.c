@@ -105,8 +105,7 @@ static void field(struct asc_out *o, const char *key, const char *label, struct 
 		p->fields = more;
 		p->fields_cap = cap;
 	}
-	struct pending f = { .label = strdup(label),
-			     .value = asc_fmt_value(v, &o->opts, false) };
+	struct pending f = { .label = strdup(label), .value = asc_fmt_value(v, &o->opts, false) };
 	if (!f.label || !f.value) {
 		asc_out_nomem(o);
 		free(f.label);
@@ -215,8 +214,8 @@ static bool start_batch(struct asc_out *o)
 	scols_table_enable_ascii(p->tb, o->opts.ascii);
 	scols_table_enable_colors(p->tb, o->opts.color);
 	scols_table_enable_noheadings(p->tb, p->batches > 0);
-	scols_table_set_termforce(p->tb, o->opts.width ? SCOLS_TERMFORCE_ALWAYS
-						       : SCOLS_TERMFORCE_NEVER);
+	scols_table_set_termforce(p->tb,
+				  o->opts.width ? SCOLS_TERMFORCE_ALWAYS : SCOLS_TERMFORCE_NEVER);
 	if (o->opts.width)
 		scols_table_set_termwidth(p->tb, o->opts.width);
 	for (size_t i = 0; i < p->ncols; i++) {
@@ -226,9 +225,8 @@ static bool start_batch(struct asc_out *o)
 		int flags = (c->flags & ASC_COL_RIGHT ? SCOLS_FL_RIGHT : 0) |
 			    (c->flags & ASC_COL_TRUNC ? SCOLS_FL_TRUNC : 0);
 		double hint = p->batches ? (double)p->width[i] : 0;
-		struct libscols_column *col =
-			scols_table_new_column(p->tb, c->head, hint,
-					       flags | (hint > 1 ? SCOLS_FL_STRICTWIDTH : 0));
+		struct libscols_column *col = scols_table_new_column(
+			p->tb, c->head, hint, flags | (hint > 1 ? SCOLS_FL_STRICTWIDTH : 0));
 		ok = ok && col;
 		if (col && o->opts.color)
 			scols_cell_set_color(scols_column_get_header(col), "\033[1m");
@@ -244,9 +242,9 @@ static void end_batch(struct asc_out *o)
 	struct text *p = priv(o);
 
 	if (p->tb && p->batch_rows && scols_print_table(p->tb))
-		asc_out_fail(o, asc_err_id(asc_err(ASC_EIO, "writing the output: %s",
-						   strerror(errno)),
-					   "E-OUTPUT"));
+		asc_out_fail(o,
+			     asc_err_id(asc_err(ASC_EIO, "writing the output: %s", strerror(errno)),
+					"E-OUTPUT"));
 	scols_unref_table(p->tb);
 	p->tb = NULL;
 	p->batch_rows = 0;

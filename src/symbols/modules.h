@@ -12,15 +12,15 @@
 enum asc_debuginfod { ASC_DEBUGINFOD_OFF, ASC_DEBUGINFOD_ASK, ASC_DEBUGINFOD_ON };
 
 struct asc_symbol_opts {
-	const char *root;	/* --root: prefix for the target's files, or NULL */
-	const char *debug_dir;	/* --debug-dir or NULL */
-	const char *libc;	/* --libc: file to use for the target's libc, or NULL */
-	const char *exe;	/* --exe or NULL */
+	const char *root;      /* --root: prefix for the target's files, or NULL */
+	const char *debug_dir; /* --debug-dir or NULL */
+	const char *libc;      /* --libc: file to use for the target's libc, or NULL */
+	const char *exe;       /* --exe or NULL */
 	enum asc_debuginfod debuginfod;
-	unsigned timeout_ms;	/* --symbols-timeout */
-	bool no_debug_files;	/* tests: pretend that no debug file exists */
-	bool no_local_debug;	/* tests: debug files come from debuginfod only */
-	bool no_files;		/* tests: nor any other file: memory is all there is */
+	unsigned timeout_ms; /* --symbols-timeout */
+	bool no_debug_files; /* tests: pretend that no debug file exists */
+	bool no_local_debug; /* tests: debug files come from debuginfod only */
+	bool no_files;	     /* tests: nor any other file: memory is all there is */
 	/* ask the user; NULL in batch. @return true to go on */
 	bool (*ask)(void *arg, const char *question);
 	/* progress of a download, may be NULL; @return false to stop it */
@@ -41,12 +41,14 @@ struct asc_module {
 	asc_addr start, end; /* mapped extent */
 	asc_addr bias;	     /* add to an ELF address of the file to get a target address */
 	bool is_exe, is_vdso, deleted;
-	bool assumed;	     /* its build-id is that of the file the user named: the image's is not known */
-	bool file_ok;	     /* an ELF file with the same build-id was opened */
-	bool debug_ok;	     /* a debug file (or .debug_info/.symtab in the file itself) was opened */
+	bool assumed; /* its build-id is that of the file the user named: the image's is not known */
+	bool file_ok;  /* an ELF file with the same build-id was opened */
+	bool debug_ok; /* a debug file (or .debug_info/.symtab in the file itself) was opened */
 	const char *file_path, *debug_path; /* the host paths used, or NULL */
-	const char *file_from;	/* "map_files", "root", "host", "--libc", "memory", "debuginfod" or NULL */
-	const char *debug_from; /* "embedded", "build-id", "debuglink", "--debug-dir", "debuginfod" or NULL */
+	const char *
+		file_from; /* "map_files", "root", "host", "--libc", "memory", "debuginfod" or NULL */
+	const char *
+		debug_from; /* "embedded", "build-id", "debuglink", "--debug-dir", "debuginfod" or NULL */
 	const struct asc_tried *tried;
 	size_t ntried;
 	void *priv;
@@ -55,7 +57,8 @@ struct asc_module {
 struct asc_modules;
 
 /* Look at the maps of @p t (borrowed: must outlive the modules, or be replaced by asc_modules_retarget). */
-ASC_MUST struct asc_error *asc_modules_open(struct asc_target *t, const struct asc_symbol_opts *opts,
+ASC_MUST struct asc_error *asc_modules_open(struct asc_target *t,
+					    const struct asc_symbol_opts *opts,
 					    struct asc_modules **ret);
 void asc_modules_close(struct asc_modules *m);
 /* From now on read memory through @p t (a capture of the same process). */
@@ -91,9 +94,9 @@ char *asc_module_advice(struct asc_modules *m, struct asc_module *mod);
 
 struct asc_sym {
 	char name[256];
-	asc_addr addr;	/* target address; for TLS: offset in the module's TLS block */
+	asc_addr addr; /* target address; for TLS: offset in the module's TLS block */
 	uint64_t size;
-	uint8_t type;	/* STT_* */
+	uint8_t type;	 /* STT_* */
 	bool from_debug; /* .symtab of the debug file (else .dynsym/.symtab of the file) */
 };
 

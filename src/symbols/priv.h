@@ -28,10 +28,10 @@ struct asc_modpriv {
 	struct asc_elf *file, *debug; /* file: the verified file, or the image from memory */
 	bool tried_file, tried_debug, tried_mini;
 	struct asc_elf *mini; /* .gnu_debugdata of the file */
-	bool have_header;   /* an ELF header is readable at start */
-	bool bias_known;    /* without one: the dynamic linker said it */
-	asc_addr phdr_end;  /* highest mapped address by the program headers */
-	uint64_t dyn_vaddr; /* PT_DYNAMIC, without bias */
+	bool have_header;     /* an ELF header is readable at start */
+	bool bias_known;      /* without one: the dynamic linker said it */
+	asc_addr phdr_end;    /* highest mapped address by the program headers */
+	uint64_t dyn_vaddr;   /* PT_DYNAMIC, without bias */
 	uint64_t dyn_size;
 	uint64_t tls_memsz, tls_align, tls_vaddr, tls_filesz;
 	uint64_t map_start, map_end; /* of the first mapping, for map_files */

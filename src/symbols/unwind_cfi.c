@@ -39,9 +39,7 @@ static const struct cpu aarch64 = {
 };
 
 /* rax .. r15, the return address */
-static const struct cpu x86_64 = {
-	.machine = EM_X86_64, .nregs = 17, .sp = 7, .fp = 6, .word = 8
-};
+static const struct cpu x86_64 = { .machine = EM_X86_64, .nregs = 17, .sp = 7, .fp = 6, .word = 8 };
 
 struct regs {
 	uint64_t v[NREGS];
@@ -280,8 +278,7 @@ static enum step apply(struct asc_unwinder *u, const struct cpu *cpu, Dwarf_Fram
 	 * No rule for the stack pointer means that the CFA is its value in the caller. On aarch64
 	 * it always is: libdw takes "this return address is signed" for SPARC's register windows.
 	 */
-	if (cpu == &aarch64 ||
-	    (!dwarf_frame_register(frame, cpu->sp, mem, &ops, &n) && !n)) {
+	if (cpu == &aarch64 || (!dwarf_frame_register(frame, cpu->sp, mem, &ops, &n) && !n)) {
 		ret->v[cpu->sp] = e.cfa;
 		ret->known[cpu->sp] = true;
 	}
@@ -306,8 +303,7 @@ static enum step by_cfi(struct asc_unwinder *u, const struct cpu *cpu, const str
 	return s;
 }
 
-int asc_unwind_cfi_step(struct asc_unwinder *u, asc_addr lookup, uint64_t regs[17],
-			uint32_t *known)
+int asc_unwind_cfi_step(struct asc_unwinder *u, asc_addr lookup, uint64_t regs[17], uint32_t *known)
 {
 	struct regs r = { 0 }, next;
 

@@ -37,7 +37,7 @@ struct asc_unwinder {
 	uint64_t regs[17];
 	uint32_t known; /* a bit a register */
 	bool partial;	/* the thread's own were not all known */
-	bool no_info; /* a frame without unwind information was met */
+	bool no_info;	/* a frame without unwind information was met */
 };
 
 /* Memory of the target, read-only parts also from the module's file. @return bytes from the front */

@@ -81,8 +81,7 @@ static int access_reg(unw_addr_space_t as, unw_regnum_t reg, unw_word_t *val, in
 	(void)as;
 	if (write)
 		return -UNW_EREADONLYREG;
-	if (reg < 0 || (size_t)reg >= ASC_ARRAY_SIZE(u->regs) ||
-	    !(u->known >> reg & 1))
+	if (reg < 0 || (size_t)reg >= ASC_ARRAY_SIZE(u->regs) || !(u->known >> reg & 1))
 		return -UNW_EBADREG;
 	*val = u->regs[reg];
 	return 0;

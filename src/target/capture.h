@@ -28,7 +28,8 @@ ASC_MUST struct asc_error *asc_capture(struct asc_target *from, const struct asc
 struct asc_capture_buf;
 ASC_MUST struct asc_error *asc_capture_buf_new(uint64_t bytes, struct asc_capture_buf **ret);
 void asc_capture_buf_free(struct asc_capture_buf *buf);
-ASC_MUST struct asc_error *asc_capture_into(struct asc_target *from, const struct asc_residency *res,
+ASC_MUST struct asc_error *asc_capture_into(struct asc_target *from,
+					    const struct asc_residency *res,
 					    const struct asc_range *ranges, size_t n,
 					    uint64_t max_bytes, struct asc_capture_buf **buf,
 					    struct asc_target **ret);

@@ -42,11 +42,9 @@ const char *asc_compression_of(const void *head, size_t len);
  * @param ret_len     bytes unpacked
  * @param ret_damage  static text if the stream ended badly, else NULL
  */
-ASC_MUST struct asc_error *asc_decompress(int fd, const char *compression,
-					  bool (*progress)(void *arg, uint64_t done,
-							   uint64_t total),
-					  void *progress_arg, int *ret_fd, uint64_t *ret_len,
-					  const char **ret_damage);
+ASC_MUST struct asc_error *asc_decompress(
+	int fd, const char *compression, bool (*progress)(void *arg, uint64_t done, uint64_t total),
+	void *progress_arg, int *ret_fd, uint64_t *ret_len, const char **ret_damage);
 
 /* ---- corekind.c ---- */
 
@@ -85,7 +83,7 @@ struct asc_core {
 	struct asc_target t;
 	struct asc_core_info info;
 	struct asc_bytes bytes;
-	char *exe_opt, *root;	   /* options, owned */
+	char *exe_opt, *root; /* options, owned */
 	bool (*progress)(void *arg, uint64_t done, uint64_t total);
 	void *progress_arg;
 	char *exe;		   /* owned: info.exe */

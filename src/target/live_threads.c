@@ -137,8 +137,8 @@ static bool read_stat(int task_fd, struct asc_text *text, struct asc_thread *t)
 	return true;
 }
 
-static bool read_one(int task_fd, const struct asc_arch *arch, unsigned what,
-		     struct asc_text *text, struct asc_thread *t)
+static bool read_one(int task_fd, const struct asc_arch *arch, unsigned what, struct asc_text *text,
+		     struct asc_thread *t)
 {
 	size_t n;
 

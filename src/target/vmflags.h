@@ -10,7 +10,8 @@
 struct asc_vmflags {
 	struct asc_range *mlocked, *hugetlb; /* by address */
 	size_t nmlocked, nhugetlb;
-	struct asc_range *unforked; /* MADV_DONTFORK, MADV_WIPEONFORK: a child has other pages there */
+	struct asc_range
+		*unforked; /* MADV_DONTFORK, MADV_WIPEONFORK: a child has other pages there */
 	size_t nunforked;
 	bool known;
 };
@@ -21,7 +22,8 @@ struct asc_vmflags {
  */
 ASC_MUST struct asc_error *asc_vmflags_read(const struct asc_target *t, struct asc_vmflags *ret);
 /* The same, and smaps is read in any case. */
-ASC_MUST struct asc_error *asc_vmflags_read_all(const struct asc_target *t, struct asc_vmflags *ret);
+ASC_MUST struct asc_error *asc_vmflags_read_all(const struct asc_target *t,
+						struct asc_vmflags *ret);
 /* The text of smaps; for asc_vmflags_read() and tests. */
 ASC_MUST struct asc_error *asc_vmflags_parse(FILE *smaps, struct asc_vmflags *ret);
 void asc_vmflags_deinit(struct asc_vmflags *v);

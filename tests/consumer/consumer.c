@@ -115,7 +115,8 @@ static int read_heap(pid_t child)
 		l = asc_view_ledger(view);
 		if (!asc_view_heap(view) || asc_view_heap(view)->nfindings || asc_view_busy(view))
 			return 12;
-		if (l->malloc_pages.in_use < (uint64_t)CHUNKS * CHUNK || l->rss <= l->malloc_pages.in_use)
+		if (l->malloc_pages.in_use < (uint64_t)CHUNKS * CHUNK ||
+		    l->rss <= l->malloc_pages.in_use)
 			return 13;
 		asc_view_pause(view, &pause);
 		if (pause.threads != 1)
@@ -124,7 +125,8 @@ static int read_heap(pid_t child)
 	if (in_use_of(asc_view_heap(view)) < (uint64_t)CHUNKS * CHUNK)
 		return 15;
 	printf("%zu arena, %llu bytes in use, glibc %s\n", asc_view_heap(view)->narenas,
-	       (unsigned long long)in_use_of(asc_view_heap(view)), asc_view_heap(view)->libc.version);
+	       (unsigned long long)in_use_of(asc_view_heap(view)),
+	       asc_view_heap(view)->libc.version);
 	asc_view_close(view);
 	asc_view_close(NULL);
 	return 0;

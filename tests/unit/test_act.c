@@ -266,8 +266,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_frame),	cmocka_unit_test(test_frame_refuses),
 		cmocka_unit_test(test_convert), cmocka_unit_test(test_gadgets),
-		cmocka_unit_test(test_seccomp),
-		cmocka_unit_test(test_shadow_stack),
+		cmocka_unit_test(test_seccomp), cmocka_unit_test(test_shadow_stack),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -674,8 +674,9 @@ static void test_damages(void **state)
 /* Every code is either shown here or needs what an image cannot have. */
 static void test_table(void **state)
 {
-	static const char *const elsewhere[] = { "C-ARENA",	"C-UNREADABLE",	  "C-BIN-TWICE", "S-TCACHE-COUNT", "S-MAIN-EXTENT",
-						 "S-EXTENT",	"I-ATTACHED",	  "I-BUSY" };
+	static const char *const elsewhere[] = { "C-ARENA",	   "C-UNREADABLE",  "C-BIN-TWICE",
+						 "S-TCACHE-COUNT", "S-MAIN-EXTENT", "S-EXTENT",
+						 "I-ATTACHED",	   "I-BUSY" };
 	const struct asc_finding_code *codes;
 	size_t n;
 

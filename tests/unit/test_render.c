@@ -98,7 +98,9 @@ static void test_json(void **state)
 	   "  },\n"
 	   "  \"rows\":[\n"
 	   "    {\"index\":0,\"size_bytes\":1,\"name\":\"plain\",\"hidden\":null},\n"
-	   "    {\"index\":1,\"size_bytes\":9223372036854775808,\"name\":\"a\\u001b[31m,\\\"\\\\xff\",\"hidden\":null}\n"
+	   "    "
+	   "{\"index\":1,\"size_bytes\":9223372036854775808,\"name\":\"a\\u001b[31m,\\\"\\\\xff\","
+	   "\"hidden\":null}\n"
 	   "  ],\n"
 	   "  \"complete\":true,\n"
 	   "  \"warnings\":[]\n"
@@ -111,8 +113,10 @@ static void test_jsonl(void **state)
 	is(render(ASC_JSONL, false, document),
 	   "{\"record\":\"header\",\"schema\":\"arenascope/x\"}\n"
 	   "{\"record\":\"row\",\"index\":0,\"size_bytes\":1,\"name\":\"plain\",\"hidden\":null}\n"
-	   "{\"record\":\"row\",\"index\":1,\"size_bytes\":9223372036854775808,\"name\":\"a\\u001b[31m,\\\"\\\\xff\",\"hidden\":null}\n"
-	   "{\"record\":\"end\",\"total_bytes\":1536,\"unknown\":null,\"inner\":{\"address\":\"0x7f00deadbeef\"},\"complete\":true,\"warnings\":[]}\n");
+	   "{\"record\":\"row\",\"index\":1,\"size_bytes\":9223372036854775808,\"name\":\"a\\u001b["
+	   "31m,\\\"\\\\xff\",\"hidden\":null}\n"
+	   "{\"record\":\"end\",\"total_bytes\":1536,\"unknown\":null,\"inner\":{\"address\":"
+	   "\"0x7f00deadbeef\"},\"complete\":true,\"warnings\":[]}\n");
 }
 
 static void test_csv(void **state)
@@ -176,9 +180,8 @@ static void test_bytes(void **state)
 		uint64_t v;
 		const char *text;
 	} want[] = {
-		{ 0, "0 B" },		     { 1023, "1023 B" },
-		{ 1024, "1.0 KiB" },	     { 1048530, "1.0 MiB" },
-		{ 998047744, "951.8 MiB" },  { UINT64_MAX, "16.0 EiB" },
+		{ 0, "0 B" },		{ 1023, "1023 B" },	    { 1024, "1.0 KiB" },
+		{ 1048530, "1.0 MiB" }, { 998047744, "951.8 MiB" }, { UINT64_MAX, "16.0 EiB" },
 	};
 	char buf[32];
 
@@ -248,7 +251,8 @@ static void test_args(void **state)
 	uint64_t lo = 1, hi = 2;
 
 	(void)state;
-	struct asc_args *a = parse((char[]){ "x --size=1K..2K 7 --all -kind bc --size 16.." }, true);
+	struct asc_args *a =
+		parse((char[]){ "x --size=1K..2K 7 --all -kind bc --size 16.." }, true);
 	assert_true(asc_args_has(a, "all") && !asc_args_has(a, "arena"));
 	assert_string_equal(asc_args_get(a, "kind"), "bc");
 	assert_string_equal(asc_args_at(a, 0), "7");

@@ -407,7 +407,8 @@ int main(int argc, char **argv)
 	for (int i = 0; i < NDAMAGES; i++) {
 		if (strcmp(argv[1], damages[i].name))
 			continue;
-		printf("damaged %s %p\n", damages[i].code, damages[i].apply ? damages[i].apply() : NULL);
+		printf("damaged %s %p\n", damages[i].code,
+		       damages[i].apply ? damages[i].apply() : NULL);
 		while (read(0, &c, 1) == 1 && c != '\n')
 			;
 		_exit(0); /* nothing of the heap is touched again */

@@ -241,12 +241,9 @@ static void options(int argc, char **argv)
 	const struct {
 		const char *name;
 		unsigned long *to;
-	} names[] = { { "mb", &opt.mb },
-		      { "threads", &opt.threads },
-		      { "rest", &opt.rest },
-		      { "size", &opt.size },
-		      { "idle", &opt.idle },
-		      { "signals", &opt.signals } };
+	} names[] = { { "mb", &opt.mb },     { "threads", &opt.threads },
+		      { "rest", &opt.rest }, { "size", &opt.size },
+		      { "idle", &opt.idle }, { "signals", &opt.signals } };
 
 	for (int i = 1; i < argc; i++) {
 		char *eq = strchr(argv[i], '=');

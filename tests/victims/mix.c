@@ -129,7 +129,8 @@ static void round_of(struct worker *w)
 			fill_block(&w->blocks[i], pick_size(w), (unsigned char)rnd(w, 255));
 		if (w->blocks[k].p && rnd(w, 4) == 0)
 			drop(&w->blocks[k]);
-		if (opt.sbrk && w->round == 0 && i == opt.ops / 2 && sbrk(3 * 4096 + 40) == (void *)-1)
+		if (opt.sbrk && w->round == 0 && i == opt.ops / 2 &&
+		    sbrk(3 * 4096 + 40) == (void *)-1)
 			_exit(5);
 	}
 	if (opt.payload) {
@@ -202,12 +203,21 @@ static void tiny_top(void)
 static void parse(int argc, char **argv)
 {
 	static const struct option longs[] = {
-		{ "threads", 1, NULL, 't' }, { "ops", 1, NULL, 'o' },	{ "size", 1, NULL, 's' },
-		{ "free", 1, NULL, 'f' },    { "keep", 1, NULL, 'k' },	{ "seed", 1, NULL, 'r' },
-		{ "payload", 1, NULL, 'p' }, { "arenas", 1, NULL, 'a' }, { "mxfast", 1, NULL, 'm' },
-		{ "mlock", 0, &opt.mlock, 1 },	  { "sbrk", 0, &opt.sbrk, 1 },
+		{ "threads", 1, NULL, 't' },
+		{ "ops", 1, NULL, 'o' },
+		{ "size", 1, NULL, 's' },
+		{ "free", 1, NULL, 'f' },
+		{ "keep", 1, NULL, 'k' },
+		{ "seed", 1, NULL, 'r' },
+		{ "payload", 1, NULL, 'p' },
+		{ "arenas", 1, NULL, 'a' },
+		{ "mxfast", 1, NULL, 'm' },
+		{ "mlock", 0, &opt.mlock, 1 },
+		{ "sbrk", 0, &opt.sbrk, 1 },
 		{ "noncontiguous", 0, &opt.noncontiguous, 1 },
-		{ "tiny-top", 0, &opt.tiny_top, 1 }, { "late-sbrk", 0, &opt.late_sbrk, 1 }, { 0 },
+		{ "tiny-top", 0, &opt.tiny_top, 1 },
+		{ "late-sbrk", 0, &opt.late_sbrk, 1 },
+		{ 0 },
 	};
 	int c;
 

@@ -352,7 +352,8 @@ static void *serve(void *arg)
 		return NULL;
 	for (;;) {
 		ssize_t n = read(faults, &m, sizeof(m));
-		struct uffdio_zeropage z = { .range = { m.arg.pagefault.address & ~4095ull, 4096 } };
+		struct uffdio_zeropage z = { .range = { m.arg.pagefault.address & ~4095ull,
+							4096 } };
 
 		if (n != sizeof(m)) {
 			printf("read of userfaultfd: %zd, %s\n", n, strerror(errno));

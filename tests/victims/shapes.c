@@ -35,7 +35,9 @@ static void churn(unsigned seed)
 
 	for (int i = 0; i < BLOCKS; i++) {
 		unsigned kind = next(&seed) % 16;
-		size_t size = kind < 8 ? next(&seed) % 200 : kind < 14 ? next(&seed) % 3000 : next(&seed) % 60000;
+		size_t size = kind < 8	  ? next(&seed) % 200
+			      : kind < 14 ? next(&seed) % 3000
+					  : next(&seed) % 60000;
 
 		v[i] = malloc(size + 1);
 		if (!v[i])

@@ -36,9 +36,9 @@ struct asc_rt_par {
 	uint64_t o_mutex, o_flags, o_top, o_bins, o_next, o_system_mem, o_ar_ptr, o_heap_size,
 		o_prev;
 	uint64_t map, map_len; /* where all this is mapped */
-	uint64_t table; /* slots keys, then slots page maps; zeroed */
-	uint64_t slots; /* a power of two */
-	uint64_t skips; /* asc_rt_skip[nskips], by address */
+	uint64_t table;	       /* slots keys, then slots page maps; zeroed */
+	uint64_t slots;	       /* a power of two */
+	uint64_t skips;	       /* asc_rt_skip[nskips], by address */
 	uint64_t nskips;
 	uint64_t no_batch; /* 1: process_madvise does not work here */
 	uint64_t batch;	   /* ranges a call, _MIN to ASC_RT_BATCH; fewer where a call takes long */
