@@ -42,14 +42,14 @@ def sparse(core_victim, tmp_path):
 
 
 def measured(*args):
-    """(JSON or text, seconds of CPU, peak bytes)"""
+    """(JSON or text, peak bytes)"""
     p = subprocess.Popen([helpers.ARENASCOPE, "-q", *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     out = p.stdout.read()
     err = p.stderr.read()
     _, status, usage = os.wait4(p.pid, 0)
     p.returncode = os.waitstatus_to_exitcode(status)
     assert p.returncode in (0, 1), err
-    return out, usage.ru_utime + usage.ru_stime, usage.ru_maxrss << 10
+    return out, usage.ru_maxrss << 10
 
 
 def said(out):
@@ -61,12 +61,12 @@ def said(out):
 
 
 def holds_the_truth(core, truth, *options):
-    out, _, _ = measured(*options, "-j", "-c", core, "arenas")
+    out, _ = measured(*options, "-j", "-c", core, "arenas")
     (arena,) = [a for a in json.loads(out)["arenas"] if a["address"] == truth["arena"]]
     assert arena["heap_count"] == truth["heaps"] and arena["mapped_bytes"] == truth["bytes"]
     counts = arena["chunk_counts"]
     assert counts["in_use"] == truth["in_use"] and counts["large"] == truth["free"] and counts["top"] == 1
-    out, _, _ = measured(*options, "-j", "-c", core, "check")
+    out, _ = measured(*options, "-j", "-c", core, "check")
     check = json.loads(out)
     assert check["findings"] == [] and check["unwalked_bytes"] == 0
     assert check["checked_chunks"] >= truth["in_use"] + truth["free"] + 1
@@ -81,26 +81,15 @@ def test_counts_what_is_there(sparse, chunks, size):
     holds_the_truth(core, truth, "--max-memory=8M")
 
 
-def test_time_goes_with_size(sparse):
-    """By chunk no more for ten times as many, give or take the start and the noise of the machine."""
-    per_chunk = []
-    for chunks in (1000000, 10000000, *([100000000] if LONG else [])):
-        core, truth = sparse(chunks, 64)
-        per_chunk.append(min(measured("-j", "-c", core, "check")[1] for _ in range(3)) / truth["in_use"])
-        core.unlink()
-    print([f"{t * 1e9:.1f} ns a chunk" for t in per_chunk])
-    assert all(t < 1.6 * per_chunk[0] for t in per_chunk)
-
-
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_same_in_little_memory(sparse, command):
     core, truth = sparse(100000000 if LONG else 5000000, 64)
     options = ["-c", core, *command.split()] if command == "malloc-info" else ["-j", "-c", core, *command.split()]
-    much, _, _ = measured(*options)
-    few, _, peak = measured("--max-memory=16M", *options)
+    much, _ = measured(*options)
+    few, peak = measured("--max-memory=16M", *options)
     assert said(few) == said(much)
-    # 16 MiB of tables, and 32 for everything else
-    assert peak < 48 << 20, f"{peak >> 20} MiB"
+    # 16 MiB of tables, and 32 for everything else; what a sanitizer takes beside it is not ours
+    assert helpers.SANITIZED or peak < 48 << 20, f"{peak >> 20} MiB"
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -108,9 +97,9 @@ def test_the_same_live(victim, command):
     v = victim("heap", 3, 40000, 700)
     v.line("ready")
     options = ["-p", v.pid, *command.split()] if command == "malloc-info" else ["-j", "-p", v.pid, *command.split()]
-    much, _, _ = measured(*options)
+    much, _ = measured(*options)
     for bound in ("1M", "64K"):
-        few, _, _ = measured(f"--max-memory={bound}", *options)
+        few, _ = measured(f"--max-memory={bound}", *options)
         assert said(few) == said(much)
     v.quit()
 
@@ -131,9 +120,6 @@ def test_ctrl_c(sparse, command):
     p = subprocess.Popen([helpers.ARENASCOPE, "-c", str(core), command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
                          text=True)
     time.sleep(0.5)
-    began = time.monotonic()
     p.send_signal(signal.SIGINT)
     err = p.communicate(timeout=30)[1]
-    took = time.monotonic() - began
     assert p.returncode == 130 and "interrupted" in err, (p.returncode, err)
-    assert took < 1, f"{took:.2f} s"
