@@ -124,6 +124,17 @@ static void reap(struct asc_stopper *s, bool kill_first)
 	s->helper = 0;
 }
 
+/* With AddressSanitizer the redzones of its last frames would stay behind for whoever is mapped there next. */
+static void drop_stack(void *stack)
+{
+#ifdef __SANITIZE_ADDRESS__
+	void __asan_unpoison_memory_region(const volatile void *, size_t);
+
+	__asan_unpoison_memory_region(stack, GUARD_BYTES + STACK_BYTES);
+#endif
+	munmap(stack, GUARD_BYTES + STACK_BYTES);
+}
+
 static void free_stopper(struct asc_stopper *s)
 {
 	int fds[] = { s->sock, s->tool_pidfd };
@@ -135,7 +146,7 @@ static void free_stopper(struct asc_stopper *s)
 	if (s->area)
 		munmap(s->area, s->area_bytes);
 	if (s->stack)
-		munmap(s->stack, GUARD_BYTES + STACK_BYTES);
+		drop_stack(s->stack);
 	free(s);
 }
 

@@ -18,7 +18,7 @@ HANGS = {
     "abba": ("deadlock", "deadlock", r"waits for arena 0 lock, held by thread (\d+).*\1.* waits for mutex, held by"),
     "loop": ("loop", "loop", r"_int_malloc with arena 0 lock held: the arena's lists .* corrupt .*; 3 threads wait"),
     "loop-alone": ("loop", "loop", r"_int_malloc with arena 0 lock held: the arena's lists .* corrupt"),
-    "contend": ("busy", "unclear", r"arena 0 lock .* is contended; \d+ threads wait"),
+    "contend": ("busy", "unclear", r"arena 0 lock .* is contended; \d+ threads? wait"),
     "loader": ("blocked", "blocked", r"loader lock .* sleeps in pause; 3 threads wait"),
     "stdio": ("blocked", "blocked", r"stdio stream lock .* sleeps in pause; 3 threads wait"),
     "convoy": ("blocked", "blocked", r"mutex .* sleeps in pause; 5 threads wait"),

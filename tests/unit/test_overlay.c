@@ -314,6 +314,7 @@ static void test_cut(void **state)
 	end(&c);
 
 	begin(&c, 64 * PAGE);
+	all = (struct asc_range){ c.area, PAGES * PAGE };
 	assert_null(asc_target_stop(c.live, NULL));
 	assert_null(asc_residency_read(c.live, &c.now));
 	assert_null(asc_overlay_begin(c.overlay, c.now, 1)); /* long ago */
