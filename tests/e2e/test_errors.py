@@ -555,7 +555,9 @@ def test_verdict_without_tcaches(row, victim):
     few = victim("lost", 20000)
     few.line("ready")
     verdict(few)  # the first look at a process maps a page of it or two, which are in Rss from then on
-    assert verdict(few)["verdict"] == {**verdict(few, NO_DEBUG)["verdict"]}
+    known, unknown = verdict(few)["verdict"], verdict(few, NO_DEBUG)["verdict"]
+    # its share is of an Rss that may have grown by a page since
+    assert {**known, "share_of_rss": None} == {**unknown, "share_of_rss": None}
     assert {f["code"]: f for f in verdict(few, NO_DEBUG)["findings"]}["tcaches_unknown"]["bytes"] < 300 << 10
 
 

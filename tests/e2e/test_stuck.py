@@ -113,6 +113,7 @@ def test_verdict_of_aarch64(victim, tmp_path, mode):
     program = libc.build("hang" if mode in HANGS else "stall")
     v = victim(program, mode, wrapper=[qemu, *libc.wrapper()], core_limit=True, cwd=tmp_path)
     v.line("ready")
+    helpers.wait_for(lambda: all(helpers.state(v.pid, t) == "S" for t in helpers.tids(v.pid)), 30, "sleep")
     v.signal(signal.SIGABRT)
     v.process.wait(60)
     target = ["-c", next(tmp_path.glob("qemu_*.core")), f"--exe={program}", "--root=/", f"--debug-dir={libc.folder}"]
