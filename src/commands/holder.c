@@ -69,8 +69,11 @@ static void say(const struct asc_look *look, const struct asc_stuck *st, asc_add
 		ASC_AUTO(asc_freep) char *name = asc_escape(name_of(look, l->holder));
 
 		doing(st, l->holder, does, sizeof(does));
+		/* it names a function, as the target's libc has it */
+		ASC_AUTO(asc_freep) char *safe = asc_escape(does);
 		snprintf(buf, size, "%s is held by thread %d %s%s (%s, confidence %s)", l->name,
-			 (int)l->holder, name ? name : "?", does, l->how, asc_sure_name(l->sure));
+			 (int)l->holder, name ? name : "?", safe ? safe : "", l->how,
+			 asc_sure_name(l->sure));
 	} else {
 		snprintf(buf, size, "who holds %s cannot be told%s%s", l->name,
 			 l->how[0] ? ": " : "", l->how);
