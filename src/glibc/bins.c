@@ -319,10 +319,13 @@ static struct asc_error *walk_fast(struct walk *w)
 		return NULL;
 	}
 	while (p) {
-		const char *why = misplaced(w, p);
+		const char *why;
 		uint64_t size;
 
-		if (!why && !asc_model_words(m, p, word, 3))
+		ASC_TRY(asc_sweep_if_slow(m, w->arena));
+		why = misplaced(w, p);
+		if (!why && !asc_sweep_fast(m, w->arena, p, word) &&
+		    !asc_model_words(m, p, word, 3))
 			why = "is not readable";
 		if (!why && (!w->budget || p == turtle)) {
 			why = "leads in a circle";

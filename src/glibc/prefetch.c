@@ -95,7 +95,8 @@ static struct asc_error *take(struct asc_model *m, link_vec *v, const struct asc
 	return NULL;
 }
 
-static struct asc_error *follow(struct asc_model *m, link_vec *v)
+/* At most @p most nodes. */
+static struct asc_error *follow(struct asc_model *m, link_vec *v, size_t most)
 {
 	ASC_AUTO(asc_freep) struct asc_iov *iov = calloc(v->len + 1, sizeof(*iov));
 	ASC_AUTO(asc_freep) uint8_t *bytes = malloc((v->len + 1) * sizeof(m->nodes.slots->bytes));
@@ -104,7 +105,7 @@ static struct asc_error *follow(struct asc_model *m, link_vec *v)
 	if (!iov || !bytes || !pages)
 		return asc_err(ASC_ENOMEM, "%zu lists", v->len);
 	/* of the last few lists one read at a time is as good */
-	while (v->len >= FEW && m->nodes.len < NODES_MAX) {
+	while (v->len >= FEW && m->nodes.len < most) {
 		for (size_t i = 0; i < v->len; i++)
 			iov[i] = (struct asc_iov){ .addr = v->data[i].chunk,
 						   .buf = bytes + i * 4u * m->l->word,
@@ -142,9 +143,28 @@ struct asc_error *asc_prefetch_tcaches(struct asc_model *m, const asc_addr *tcac
 		}
 	}
 	if (!err)
-		err = follow(m, &v);
+		err = follow(m, &v, NODES_MAX);
 	asc_vec_free(&v);
 	return err;
+}
+
+/* Is it swept in any case? Then that sees the fastbins' members as well. */
+static bool will_sweep(const struct asc_model *m, size_t arena)
+{
+	return m->opts->depth == ASC_DEPTH_WALK && !m->work[arena].pieces && !m->opts->focus;
+}
+
+/* How many nodes, before it is cheaper to sweep; but not everything can be swept. */
+static size_t worth(const struct asc_model *m)
+{
+	enum { AT_LEAST = 1024, BYTES_A_NODE = 256 << 10 };
+	uint64_t bytes = 0;
+
+	if (m->work[0].pieces || m->opts->rehearsal || m->opts->stepwise)
+		return NODES_MAX;
+	for (size_t i = 0; i < m->h->narenas; i++)
+		bytes += asc_arena_walk_bytes(m, i);
+	return m->nodes.len + (size_t)asc_min(AT_LEAST + bytes / BYTES_A_NODE, NODES_MAX);
 }
 
 struct asc_error *asc_prefetch_fastbins(struct asc_model *m)
@@ -156,6 +176,8 @@ struct asc_error *asc_prefetch_fastbins(struct asc_model *m)
 	for (size_t i = 0; i < m->h->narenas && l->malloc_state_fastbinsY.present; i++) {
 		asc_addr at = m->h->arenas[i].addr + l->malloc_state_fastbinsY.off, p;
 
+		if (will_sweep(m, i))
+			continue;
 		for (unsigned bin = 0; bin < l->nfastbins && bin < ASC_NFASTBINS_MAX && !err;
 		     bin++) {
 			if (asc_model_word(m, at + (uint64_t)bin * l->word, &p))
@@ -163,7 +185,7 @@ struct asc_error *asc_prefetch_fastbins(struct asc_model *m)
 		}
 	}
 	if (!err)
-		err = follow(m, &v);
+		err = follow(m, &v, worth(m));
 	asc_vec_free(&v);
 	return err;
 }

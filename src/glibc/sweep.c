@@ -3,6 +3,7 @@
 
 #include <byteswap.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "arch/arch.h"
 #include "base/cleanup.h"
@@ -67,37 +68,66 @@ static bool refill(struct asc_sweeper *r, asc_addr p)
 	return asc_crew_goes_on(r, swept);
 }
 
+/* What the pass has seen of the chunk before, and where it is with its blocks. */
+struct trail {
+	asc_addr prev;
+	const uint8_t *b; /* its header in the window, or in saved; NULL: not all of it was there */
+	uint8_t saved[48]; /* the window has moved on */
+	size_t filled;
+	uint64_t fast_max; /* no larger ones are in fastbins */
+	asc_addr lo, hi;   /* the arena is somewhere there */
+};
+
 /* Blocks up to that of @p at begin with what comes next. */
 static void index_to(struct asc_sweep *s, size_t block, size_t *filled)
 {
 	for (; *filled <= block && *filled < s->nblocks; ++*filled)
-		s->blocks[*filled] =
-			(struct asc_sweep_block){ (uint32_t)s->nodes.len, (uint32_t)s->links.len };
+		s->blocks[*filled] = (struct asc_sweep_block){ (uint32_t)s->nodes.len,
+							       (uint32_t)s->links.len,
+							       (uint32_t)s->fast.len };
+}
+
+/* May one more of @p size be kept? Without it, it is read when its list comes to it. */
+static bool room_for(const struct asc_model *m, size_t len, size_t size)
+{
+	return len < UINT32_MAX && !(m->memory_max && len * size > m->memory_max / 2);
 }
 
 /* @p word: size word, fd, bk, fd_nextsize, bk_nextsize */
-static struct asc_error *keep_node(const struct asc_model *m, struct asc_sweep *s, asc_addr p,
-				   const uint64_t *word, size_t *filled)
+static struct asc_error *keep_node(const struct asc_model *m, struct asc_sweep *s, struct trail *t,
+				   const uint64_t *word)
 {
-	uint64_t off = p - s->first;
+	uint64_t off = t->prev - s->first;
 	struct asc_sweep_node node = { .at = (uint16_t)(off % BLOCK / 8) };
 	struct asc_sweep_link link = { { 0 }, { 0 } };
 
-	/* without it, it is read when its list comes to it */
-	if (m->memory_max && s->nodes.len * sizeof(node) > m->memory_max / 2)
-		return NULL;
-	if (word[0] > UINT32_MAX || s->nodes.len == UINT32_MAX || !put48(node.fd, word[1]) ||
-	    !put48(node.bk, word[2]))
+	if (word[0] > UINT32_MAX || !room_for(m, s->nodes.len, sizeof(node)) ||
+	    !put48(node.fd, word[1]) || !put48(node.bk, word[2]))
 		return NULL;
 	node.raw[0] = (uint16_t)word[0];
 	node.raw[1] = (uint16_t)(word[0] >> 16);
-	index_to(s, off / BLOCK, filled);
+	index_to(s, off / BLOCK, &t->filled);
 	if (word[0] >= m->large_min) {
 		if (!put48(link.fd, word[3]) || !put48(link.bk, word[4]))
 			return NULL;
 		ASC_TRY(asc_vec_push(&s->links, link));
 	}
 	return asc_vec_push(&s->nodes, node);
+}
+
+/* Its first word as a fastbin's link: to elsewhere in the arena? The last of a list has none. */
+static struct asc_error *keep_fast(const struct asc_model *m, struct asc_sweep *s, struct trail *t,
+				   uint64_t raw, uint64_t fd)
+{
+	uint64_t off = t->prev - s->first;
+	asc_addr to = asc_link_target(m->l, t->prev + m->l->hdr, fd);
+	struct asc_sweep_fast fast = { (uint16_t)(off % BLOCK / 8), (uint16_t)raw, { 0 } };
+
+	if (to < t->lo || to >= t->hi || !asc_chunk_aligned(m, to) || !put48(fast.fd, fd) ||
+	    !room_for(m, s->fast.len, 4 * sizeof(fast)))
+		return NULL;
+	index_to(s, off / BLOCK, &t->filled);
+	return asc_vec_push(&s->fast, fast);
 }
 
 static inline __attribute__((__always_inline__)) uint64_t load(const uint8_t *b, unsigned word,
@@ -114,26 +144,45 @@ static inline __attribute__((__always_inline__)) uint64_t load(const uint8_t *b,
 	return be ? bswap_32(v4) : v4;
 }
 
+/* The window moves: what may still be wanted of the chunk before is put aside. */
+static bool move_on(struct asc_sweeper *r, struct trail *t, asc_addr p, unsigned word)
+{
+	if (t->b && t->b != t->saved) {
+		memcpy(t->saved, t->b, 6 * word);
+		t->b = t->saved;
+	}
+	return refill(r, p);
+}
+
+static inline __attribute__((__always_inline__)) struct asc_error *keep_free(
+	const struct asc_model *m, struct asc_sweep *s, struct trail *t, unsigned word, bool be)
+{
+	uint64_t w[5];
+
+	for (unsigned i = 0; i < 5; i++)
+		w[i] = load(t->b + (i + 1) * word, word, be);
+	return keep_node(m, s, t, w);
+}
+
 static inline __attribute__((__always_inline__)) struct asc_error *pass(struct asc_sweeper *r,
+									struct trail *t,
 									unsigned word, bool be)
 {
 	const struct asc_model *m = r->m;
 	const struct asc_region *region = r->region;
 	struct asc_sweep *s = r->sweep;
-	const uint64_t align = m->align_mask, minsize = m->l->minsize;
+	const uint64_t align = m->align_mask, minsize = m->l->minsize, fast_max = t->fast_max;
 	const asc_addr end = region->end, top = region->has_top ? m->h->arenas[r->arena].top : end;
-	asc_addr p = region->first, prev = 0;
-	uint64_t w[5] = { 0 }, prev_size = 0; /* of the chunk before */
-	bool whole = false;		      /* w was all in the window */
+	asc_addr p = region->first;
+	uint64_t prev_raw = 0;
 	bool keep = m->opts->depth == ASC_DEPTH_WALK;
-	size_t filled = 0;
 
 	while (p < end && p != top) {
 		const uint8_t *b;
 		uint64_t raw, size;
 
 		if (unlikely(p + 6 * word > r->win_end || p < r->win)) {
-			if (!refill(r, p) || p + 2 * word > r->win_end)
+			if (!move_on(r, t, p, word) || p + 2 * word > r->win_end)
 				break;
 		}
 		b = r->window + (p - r->win);
@@ -142,10 +191,12 @@ static inline __attribute__((__always_inline__)) struct asc_error *pass(struct a
 		if (unlikely(size & align || size < minsize || size > end - p))
 			break;
 		if (!(raw & 1)) {
-			if (!prev || load(b, word, be) != prev_size)
+			if (!t->prev || load(b, word, be) != (prev_raw & ~(uint64_t)7))
 				break;
-			if (whole)
-				ASC_TRY(keep_node(m, s, prev, w, &filled));
+			if (t->b)
+				ASC_TRY(keep_free(m, s, t, word, be));
+		} else if (prev_raw <= fast_max && t->b) {
+			ASC_TRY(keep_fast(m, s, t, prev_raw, load(t->b + 2 * word, word, be)));
 		}
 		if (keep) {
 			if (unlikely(s->raw.len == s->raw.cap)) {
@@ -157,19 +208,29 @@ static inline __attribute__((__always_inline__)) struct asc_error *pass(struct a
 				s->raw.data[s->raw.len++] = raw;
 			}
 		}
-		whole = p + 6 * word <= r->win_end;
-		if (whole) {
-			w[0] = raw;
-			for (unsigned i = 1; i < 5; i++)
-				w[i] = load(b + (i + 1) * word, word, be);
-		}
-		prev = p;
-		prev_size = size;
+		t->b = p + 6 * word <= r->win_end ? b : NULL;
+		t->prev = p;
+		prev_raw = raw;
 		p += size;
 	}
-	index_to(s, SIZE_MAX - 1, &filled);
+	index_to(s, SIZE_MAX - 1, &t->filled);
 	s->stop = p;
 	return NULL;
+}
+
+/* Where fastbins may link to, and from what. */
+static void set_out(struct asc_sweeper *r, struct trail *t)
+{
+	const struct asc_arena *a = &r->m->h->arenas[r->arena];
+	const struct asc_layout *l = r->m->l;
+
+	t->lo = UINT64_MAX;
+	for (size_t i = 0; i < a->nregions; i++) {
+		t->lo = asc_min(t->lo, a->regions[i].start);
+		t->hi = asc_max(t->hi, a->regions[i].end);
+	}
+	if (l->malloc_state_fastbinsY.present)
+		t->fast_max = (l->nfastbins + 2u) * 2 * l->word; /* asc_fastbin_index() */
 }
 
 struct asc_error *asc_sweep_region(struct asc_sweeper *r)
@@ -178,6 +239,7 @@ struct asc_error *asc_sweep_region(struct asc_sweeper *r)
 	const struct asc_region *region = r->region;
 	struct asc_sweep *s = r->sweep;
 	bool be = asc_target_arch(m->t)->big_endian;
+	struct trail t = { 0 };
 
 	s->first = s->stop = r->win = r->win_end = r->from = region->first;
 	r->want = SMALL_WINDOW;
@@ -187,9 +249,10 @@ struct asc_error *asc_sweep_region(struct asc_sweeper *r)
 	s->blocks = calloc(s->nblocks, sizeof(*s->blocks));
 	if (!s->blocks)
 		return asc_err(ASC_ENOMEM, "index of %zu blocks", s->nblocks);
+	set_out(r, &t);
 	if (m->l->word == 8)
-		return be ? pass(r, 8, true) : pass(r, 8, false);
-	return be ? pass(r, 4, true) : pass(r, 4, false);
+		return be ? pass(r, &t, 8, true) : pass(r, &t, 8, false);
+	return be ? pass(r, &t, 4, true) : pass(r, &t, 4, false);
 }
 
 /* ---- what was seen ---- */
@@ -270,5 +333,31 @@ bool asc_sweep_node(const struct asc_model *m, size_t arena, asc_addr p, uint64_
 		link += raw_of(&s->nodes.data[i]) >= m->large_min;
 	word[4] = get48(link->fd);
 	word[5] = get48(link->bk);
+	return true;
+}
+
+bool asc_sweep_fast(const struct asc_model *m, size_t arena, asc_addr p, uint64_t *word)
+{
+	const struct asc_sweep *s = m->work[arena].swept ? sweep_of(m, arena, p) : NULL;
+	uint64_t off;
+	size_t lo, end;
+
+	if (!s || !s->blocks)
+		return false;
+	off = p - s->first;
+	lo = s->blocks[off / BLOCK].fast;
+	end = s->blocks[off / BLOCK + 1].fast;
+	while (lo < end) {
+		size_t mid = lo + (end - lo) / 2;
+
+		if (s->fast.data[mid].at < off % BLOCK / 8)
+			lo = mid + 1;
+		else
+			end = mid;
+	}
+	if (lo == s->blocks[off / BLOCK + 1].fast || s->fast.data[lo].at != off % BLOCK / 8)
+		return false;
+	word[1] = s->fast.data[lo].raw;
+	word[2] = get48(s->fast.data[lo].fd);
 	return true;
 }

@@ -19,13 +19,18 @@ struct asc_sweep_node {
 	uint16_t fd[3], bk[3];
 };
 
+/* A small chunk that looks in use, but begins as a member of a fastbin does. */
+struct asc_sweep_fast {
+	uint16_t at, raw, fd[3];
+};
+
 /* fd_nextsize and bk_nextsize of a large one. */
 struct asc_sweep_link {
 	uint16_t fd[3], bk[3];
 };
 
 struct asc_sweep_block {
-	uint32_t node, link; /* the first ones at or behind its start */
+	uint32_t node, link, fast; /* the first ones at or behind its start */
 };
 
 /* Of one region. */
@@ -34,6 +39,7 @@ struct asc_sweep {
 	ASC_VEC(uint64_t) raw; /* their size words, for a walk */
 	ASC_VEC(struct asc_sweep_node) nodes;
 	ASC_VEC(struct asc_sweep_link) links;
+	ASC_VEC(struct asc_sweep_fast) fast;
 	struct asc_sweep_block *blocks;
 	size_t nblocks;
 };
@@ -49,6 +55,8 @@ void asc_sweep_expect(struct asc_model *m, size_t arena);
  * bk_nextsize (word[1] to word[5]; word[0] is not kept). @return false: it did not
  */
 bool asc_sweep_node(const struct asc_model *m, size_t arena, asc_addr p, uint64_t *word, size_t n);
+/* The same of a member of a fastbin: size and fd, word[1] and word[2]. */
+bool asc_sweep_fast(const struct asc_model *m, size_t arena, asc_addr p, uint64_t *word);
 /* Forget what the lists wanted; @p all: also what the walk did, and never sweep that arena again. */
 void asc_sweep_drop(struct asc_model *m, size_t arena, bool all);
 /* Ends the second thread; before the model goes. */

@@ -194,6 +194,7 @@ static void drop(struct asc_arena_work *w, bool all)
 
 		asc_vec_free(&s->nodes);
 		asc_vec_free(&s->links);
+		asc_vec_free(&s->fast);
 		free(s->blocks);
 		s->blocks = NULL;
 		if (all)

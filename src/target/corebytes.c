@@ -22,6 +22,7 @@ struct block {
 
 struct asc_blocks {
 	struct block v[NBLOCKS];
+	uint64_t reads, misses;
 };
 
 struct asc_error *asc_bytes_init(struct asc_bytes *b, int fd, uint64_t len)
@@ -69,6 +70,7 @@ static const struct block *load(struct asc_bytes *b, uint64_t off)
 
 	if (k->off == off)
 		return k;
+	b->cache->misses++;
 	if (!k->data)
 		k->data = malloc(BLOCK);
 	if (!k->data)
@@ -83,6 +85,12 @@ size_t asc_bytes_direct(const struct asc_bytes *b, uint64_t off, void *buf, size
 	return off < b->len ? read_at(b->fd, off, buf, (size_t)asc_min(len, b->len - off)) : 0;
 }
 
+/* Whoever jumps about and never comes back to a block in time reads only what is wanted. */
+static bool thrashing(const struct asc_blocks *c)
+{
+	return c->misses > 4 * NBLOCKS && c->misses > c->reads / 2;
+}
+
 size_t asc_bytes_read(struct asc_bytes *b, uint64_t off, void *buf, size_t len)
 {
 	size_t done = 0;
@@ -92,6 +100,11 @@ size_t asc_bytes_read(struct asc_bytes *b, uint64_t off, void *buf, size_t len)
 	len = (size_t)asc_min(len, b->len - off);
 	if (len >= LARGE)
 		return read_at(b->fd, off, buf, len);
+	b->cache->reads++;
+	if (thrashing(b->cache)) {
+		b->cache->misses++;
+		return read_at(b->fd, off, buf, len);
+	}
 	while (done < len) {
 		uint64_t at = off + done, base = at - at % BLOCK;
 		const struct block *k = load(b, base);
