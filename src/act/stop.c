@@ -96,7 +96,7 @@ bool asc_halt_hide_eintr(pid_t tid, struct user_regs_struct *regs)
 	case ASC_RESTART_ALWAYS:
 		break;
 	}
-	asc_restart_set(raw, sizeof(raw));
+	asc_restart_set(raw, sizeof(raw), ASC_KERNEL_ERESTARTNOHAND);
 	memcpy(regs, raw, sizeof(raw));
 	return true;
 }

@@ -445,7 +445,7 @@ static struct asc_error *live_stop(struct asc_target *t, const struct asc_stop_o
 	if (l->no_stop)
 		return refresh(l);
 	ASC_TRY(read_threads(l, ASC_THREADS_WCHAN, &before));
-	ASC_TRY(asc_stopper_start(t->pid, l->task_fd, before.n, opts, &l->stopper));
+	ASC_TRY(asc_stopper_start(t->pid, l->task_fd, before.v, before.n, opts, &l->stopper));
 	/* the pid may have been given to another process, or the program replaced, before we held
 	 * it */
 	err = exited(l) ? gone(l) : check_program(l);

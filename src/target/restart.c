@@ -119,9 +119,9 @@ ASC_BARE enum asc_restart_kind asc_restart_kind(const uint8_t *raw, size_t len, 
 	return ASC_RESTART_NEVER;
 }
 
-ASC_BARE void asc_restart_set(uint8_t *raw, size_t len)
+ASC_BARE void asc_restart_set(uint8_t *raw, size_t len, int number)
 {
-	int64_t v = -ASC_KERNEL_ERESTARTNOHAND;
+	int64_t v = -number;
 
 	if (len == LEN64)
 		__builtin_memcpy(raw + RAX, &v, 8);
@@ -137,9 +137,10 @@ enum asc_restart_kind asc_restart_kind(const uint8_t *raw, size_t len, uint64_t 
 	return ASC_RESTART_NEVER;
 }
 
-void asc_restart_set(uint8_t *raw, size_t len)
+void asc_restart_set(uint8_t *raw, size_t len, int number)
 {
 	(void)raw;
 	(void)len;
+	(void)number;
 }
 #endif

@@ -28,7 +28,7 @@ enum { ASC_KERNEL_EINTR = 4, ASC_KERNEL_ERESTARTNOHAND = 514 };
 
 /* Of a thread stopped with these registers (NT_PRSTATUS); @p ret_fd for IF_SOCKET. */
 enum asc_restart_kind asc_restart_kind(const uint8_t *raw, size_t len, uint64_t *ret_fd);
-/* Put -ERESTARTNOHAND in the result register. */
-void asc_restart_set(uint8_t *raw, size_t len);
+/* Put -@p number (ASC_KERNEL_...) in the result register. */
+void asc_restart_set(uint8_t *raw, size_t len, int number);
 
 #endif

@@ -65,16 +65,18 @@ static void *map(size_t bytes, int flags)
 	return p == MAP_FAILED ? NULL : p;
 }
 
-static struct asc_error *make_area(struct asc_stopper *s, size_t nthreads)
+static struct asc_error *make_area(struct asc_stopper *s, const struct asc_thread *threads,
+				   size_t nthreads)
 {
 	size_t cap = nthreads * 4 + SPARE_SLOTS, buckets = 1;
-	size_t at_slots = sizeof(struct asc_stop_area), at_hash;
+	size_t at_slots = sizeof(struct asc_stop_area), at_hash, at_running;
 	char *p;
 
 	while (buckets < cap * 2)
 		buckets *= 2;
 	at_hash = at_slots + cap * sizeof(struct asc_stop_slot);
-	s->area_bytes = at_hash + buckets * sizeof(uint32_t);
+	at_running = at_hash + buckets * sizeof(uint32_t);
+	s->area_bytes = at_running + nthreads * sizeof(pid_t);
 	p = map(s->area_bytes, MAP_SHARED);
 	s->stack = map(GUARD_BYTES + STACK_BYTES, MAP_PRIVATE | MAP_STACK);
 	s->area = (struct asc_stop_area *)(void *)p;
@@ -84,6 +86,11 @@ static struct asc_error *make_area(struct asc_stopper *s, size_t nthreads)
 	s->area->hash = (uint32_t *)(void *)(p + at_hash);
 	s->area->cap = (uint32_t)cap;
 	s->area->hash_mask = (uint32_t)(buckets - 1);
+	s->area->running = (pid_t *)(void *)(p + at_running);
+	for (size_t i = 0; i < nthreads; i++) {
+		if (threads[i].state == 'R')
+			s->area->running[s->area->nrunning++] = threads[i].tid;
+	}
 	return NULL;
 }
 
@@ -222,8 +229,9 @@ static struct asc_error *run(struct asc_stopper *s, uint64_t wait_ms)
 	return explain(a);
 }
 
-struct asc_error *asc_stopper_start(pid_t pid, int task_fd, size_t nthreads,
-				    const struct asc_stop_opts *opts, struct asc_stopper **ret)
+struct asc_error *asc_stopper_start(pid_t pid, int task_fd, const struct asc_thread *threads,
+				    size_t nthreads, const struct asc_stop_opts *opts,
+				    struct asc_stopper **ret)
 {
 	uint64_t stop_ms = opts && opts->stop_timeout_ms ? opts->stop_timeout_ms : DEFAULT_STOP_MS;
 	uint64_t pause_ms = opts && opts->max_pause_ms ? opts->max_pause_ms : DEFAULT_PAUSE_MS;
@@ -233,7 +241,7 @@ struct asc_error *asc_stopper_start(pid_t pid, int task_fd, size_t nthreads,
 	if (!s)
 		return asc_err(ASC_ENOMEM, "stopper");
 	s->sock = s->tool_pidfd = -1;
-	err = make_area(s, nthreads);
+	err = make_area(s, threads, nthreads);
 	if (!err) {
 		s->area->pid = pid;
 		s->area->tool_pid = getpid();

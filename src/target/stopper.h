@@ -24,6 +24,7 @@ struct asc_stop_slot {
 	uint8_t state; /* enum asc_slot_state */
 	uint8_t found; /* 'T' if it was in a group stop, 'D' if it did not stop in time, else 0 */
 	uint8_t asked; /* PTRACE_INTERRUPT was sent */
+	uint8_t runs;  /* it ran a moment before: last to be stopped, first to go on */
 	uint8_t tp_valid;
 	uint32_t len; /* register bytes */
 	uint64_t tp;
@@ -33,12 +34,13 @@ struct asc_stop_slot {
 struct asc_stopper;
 
 /*
- * Stop every thread of @p pid. @p task_fd is an open /proc/PID/task; @p nthreads a guess of how
- * many there are. Returns when they are stopped.
+ * Stop every thread of @p pid. @p task_fd is an open /proc/PID/task; @p threads those of a moment
+ * before: how many there may be, and which of them run. Returns when they are stopped.
  *
  * @return NULL, ASC_EPERM, ASC_EAGAIN (exited, exec'ed, or the helper died), ASC_ENOMEM, ASC_EOS
  */
-ASC_MUST struct asc_error *asc_stopper_start(pid_t pid, int task_fd, size_t nthreads,
+ASC_MUST struct asc_error *asc_stopper_start(pid_t pid, int task_fd,
+					     const struct asc_thread *threads, size_t nthreads,
 					     const struct asc_stop_opts *opts,
 					     struct asc_stopper **ret);
 /* Does it (still) hold the target? */

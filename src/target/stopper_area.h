@@ -25,6 +25,8 @@ struct asc_stop_area {
 	uint32_t fault, fault_tool; /* fault point at which the helper, the tool dies */
 	struct asc_stop_slot *slots;
 	uint32_t *hash; /* slot index + 1 by tid, open addressing */
+	pid_t *running; /* threads that ran a moment before */
+	uint32_t nrunning;
 	/* out */
 	uint32_t nslots;
 	uint32_t step; /* enum asc_stop_step */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * The stopper's own side. Two phases: seize every thread while the target runs, then interrupt all
- * at once and collect the stops; look for newborn threads until a pass finds none. Then hold until
- * the tool says so, or is gone, or the watchdog fires, and exit: the exit detaches everything.
+ * The stopper's own side. Two phases: seize every thread while the target runs, then interrupt them
+ * and collect the stops, those that ran a moment before last; look for newborn threads until a pass
+ * finds none. Then hold until the tool says so, or is gone, or the watchdog fires, let go of those
+ * that ran, and exit: the exit detaches everything.
  *
  * The helper shares the tool's memory (so that neither fork nor exit copies or frees page tables
  * while the target is stopped), hence: raw system calls only, no libc, no allocation, all signals
@@ -157,6 +158,16 @@ ASC_BARE static struct asc_stop_slot *slot_of(struct asc_stop_area *a, pid_t tid
 	return s;
 }
 
+ASC_BARE static void mark_running(struct asc_stop_area *a)
+{
+	for (uint32_t k = 0; k < a->nrunning; k++) {
+		uint32_t h = (uint32_t)a->running[k] * 2654435761u, i;
+
+		for (; (i = a->hash[h & a->hash_mask]) != 0; h++)
+			a->slots[i - 1].runs |= a->slots[i - 1].tid == a->running[k];
+	}
+}
+
 ASC_BARE static bool fail(struct asc_stop_area *a, enum asc_stop_step step, long err, pid_t tid)
 {
 	a->step = step;
@@ -287,7 +298,50 @@ ASC_BARE static void read_tp(struct asc_stop_slot *s)
 #endif
 }
 
-ASC_BARE static void stopped(struct asc_stop_slot *s)
+ASC_BARE static bool is_socket(const struct asc_stop_area *a, pid_t tid, uint64_t fd)
+{
+	static const char want[] = { 's', 'o', 'c', 'k', 'e', 't', ':' };
+	char leaf[24] = "/fd/", path[48], link[sizeof(want)];
+
+	if (fd > INT_MAX)
+		return false;
+	task_path(leaf + 4, (pid_t)fd, "");
+	task_path(path, tid, leaf);
+	if (asc_raw(SYS_readlinkat, a->task_fd, (long)path, (long)link, sizeof(link), 0) !=
+	    (long)sizeof(link))
+		return false;
+	for (size_t i = 0; i < sizeof(want); i++) {
+		if (link[i] != want[i])
+			return false;
+	}
+	return true;
+}
+
+/*
+ * See restart.h: some system calls would return EINTR for our interrupt alone. Done as soon as the
+ * thread is stopped, so that not even the helper's death shows; the slot keeps what was there.
+ */
+ASC_BARE static void hide_eintr(const struct asc_stop_area *a, struct asc_stop_slot *s)
+{
+	struct iovec iov = { s->raw, s->len };
+	uint64_t fd = 0;
+
+	switch (asc_restart_kind(s->raw, s->len, &fd)) {
+	case ASC_RESTART_NEVER:
+		return;
+	case ASC_RESTART_IF_SOCKET:
+		if (!is_socket(a, s->tid, fd))
+			return;
+		break;
+	case ASC_RESTART_ALWAYS:
+		break;
+	}
+	asc_restart_set(s->raw, s->len, ASC_KERNEL_ERESTARTNOHAND);
+	raw_ptrace(PTRACE_SETREGSET, s->tid, NT_PRSTATUS, &iov);
+	asc_restart_set(s->raw, s->len, ASC_KERNEL_EINTR);
+}
+
+ASC_BARE static void stopped(const struct asc_stop_area *a, struct asc_stop_slot *s)
 {
 	struct iovec iov = { s->raw, sizeof(s->raw) };
 
@@ -297,12 +351,13 @@ ASC_BARE static void stopped(struct asc_stop_slot *s)
 	} else {
 		s->len = (uint32_t)iov.iov_len;
 		read_tp(s);
+		hide_eintr(a, s);
 	}
 	s->state = ASC_SLOT_STOPPED;
 }
 
 /* What did this thread come to? @return true if it is decided: stopped, or gone */
-ASC_BARE static bool look(struct asc_stop_slot *s)
+ASC_BARE static bool look(const struct asc_stop_area *a, struct asc_stop_slot *s)
 {
 	siginfo_t si;
 	long opts = WEXITED | WSTOPPED | WNOHANG | __WALL;
@@ -327,7 +382,7 @@ ASC_BARE static bool look(struct asc_stop_slot *s)
 	if (event == EVENT_STOP) {
 		if (sig != SIGTRAP)
 			s->found = 'T';
-		stopped(s);
+		stopped(a, s);
 		return true;
 	}
 	/*
@@ -373,7 +428,7 @@ ASC_BARE static void collect(struct asc_stop_area *a)
 	for (uint32_t i = 0; i < a->nslots; i++) {
 		struct asc_stop_slot *s = &a->slots[i];
 
-		while (s->state == ASC_SLOT_SEIZED && !look(s)) {
+		while (s->state == ASC_SLOT_SEIZED && s->asked && !look(a, s)) {
 			uint64_t t = now();
 
 			if (t - asked_state > LOOK_AGAIN_NS) {
@@ -388,7 +443,8 @@ ASC_BARE static void collect(struct asc_stop_area *a)
 	}
 }
 
-ASC_BARE static long interrupt_all(struct asc_stop_area *a)
+/* Ask all to stop but those that run; @p runners: these, too. */
+ASC_BARE static long interrupt_all(struct asc_stop_area *a, bool runners)
 {
 	for (uint32_t i = 0; i < a->nslots; i++) {
 		struct asc_stop_slot *s = &a->slots[i];
@@ -399,7 +455,7 @@ ASC_BARE static long interrupt_all(struct asc_stop_area *a)
 			if (r)
 				return fail(a, ASC_STOP_SEIZE, r, s->tid), r;
 		}
-		if (s->state == ASC_SLOT_SEIZED && !s->asked) {
+		if (s->state == ASC_SLOT_SEIZED && !s->asked && (runners || !s->runs)) {
 			raw_ptrace(PTRACE_INTERRUPT, s->tid, 0, NULL);
 			s->asked = 1;
 			fault(a, 4);
@@ -414,7 +470,11 @@ ASC_BARE static bool stop_all(struct asc_stop_area *a)
 	for (int pass = 0; pass < STOP_PASSES; pass++) {
 		long added;
 
-		if (interrupt_all(a))
+		/* who sleeps does not notice how long the others take to stop, who runs does */
+		if (interrupt_all(a, false))
+			return false;
+		collect(a);
+		if (interrupt_all(a, true))
 			return false;
 		if (!pass)
 			fault(a, 5);
@@ -431,7 +491,7 @@ ASC_BARE static bool stop_all(struct asc_stop_area *a)
 		struct asc_stop_slot *s = &a->slots[i];
 
 		if (s->state == ASC_SLOT_LATE)
-			look(s);
+			look(a, s);
 		a->stopped += s->state == ASC_SLOT_STOPPED;
 		a->late += s->state == ASC_SLOT_LATE;
 	}
@@ -495,45 +555,6 @@ ASC_BARE static void hold(struct asc_stop_area *a)
 	}
 }
 
-ASC_BARE static bool is_socket(const struct asc_stop_area *a, pid_t tid, uint64_t fd)
-{
-	static const char want[] = { 's', 'o', 'c', 'k', 'e', 't', ':' };
-	char leaf[24] = "/fd/", path[48], link[sizeof(want)];
-
-	if (fd > INT_MAX)
-		return false;
-	task_path(leaf + 4, (pid_t)fd, "");
-	task_path(path, tid, leaf);
-	if (asc_raw(SYS_readlinkat, a->task_fd, (long)path, (long)link, sizeof(link), 0) !=
-	    (long)sizeof(link))
-		return false;
-	for (size_t i = 0; i < sizeof(want); i++) {
-		if (link[i] != want[i])
-			return false;
-	}
-	return true;
-}
-
-/* See restart.h: some system calls would return EINTR for our interrupt alone. */
-ASC_BARE static void hide_eintr(const struct asc_stop_area *a, struct asc_stop_slot *s)
-{
-	struct iovec iov = { s->raw, s->len };
-	uint64_t fd = 0;
-
-	switch (asc_restart_kind(s->raw, s->len, &fd)) {
-	case ASC_RESTART_NEVER:
-		return;
-	case ASC_RESTART_IF_SOCKET:
-		if (!is_socket(a, s->tid, fd))
-			return;
-		break;
-	case ASC_RESTART_ALWAYS:
-		break;
-	}
-	asc_restart_set(s->raw, s->len);
-	raw_ptrace(PTRACE_SETREGSET, s->tid, NT_PRSTATUS, &iov);
-}
-
 /* Asked to stop, and did not yet: let go now, its system call would return EINTR. */
 ASC_BARE static bool pending(const struct asc_stop_slot *s)
 {
@@ -557,13 +578,12 @@ ASC_BARE static void await_late(struct asc_stop_area *a)
 
 			if (!pending(s))
 				continue;
-			if (!look(s)) {
+			if (!look(a, s)) {
 				char state = task_state(a, s->tid);
 
 				/* in state D nothing was interrupted */
 				late |= state == 'R' || state == 'S';
 			} else if (s->state == ASC_SLOT_STOPPED) {
-				hide_eintr(a, s);
 				raw_ptrace(PTRACE_DETACH, s->tid, 0, NULL);
 			}
 		}
@@ -572,6 +592,7 @@ ASC_BARE static void await_late(struct asc_stop_area *a)
 	}
 }
 
+/* Those that ran go first; our exit detaches the others. */
 ASC_BARE static void let_run(struct asc_stop_area *a)
 {
 	bool late = false;
@@ -580,9 +601,9 @@ ASC_BARE static void let_run(struct asc_stop_area *a)
 		struct asc_stop_slot *s = &a->slots[i];
 
 		if (s->state == ASC_SLOT_LATE)
-			look(s);
-		if (s->state == ASC_SLOT_STOPPED)
-			hide_eintr(a, s);
+			look(a, s);
+		if (s->state == ASC_SLOT_STOPPED && s->runs)
+			raw_ptrace(PTRACE_DETACH, s->tid, 0, NULL);
 		late |= pending(s);
 		if (i == a->nslots / 2)
 			fault(a, 9);
@@ -642,6 +663,7 @@ int asc_stopper_main(void *area)
 	settle(a);
 	fault(a, 1);
 	if (seize_all(a) && tool_lives(a)) {
+		mark_running(a);
 		fault(a, 3);
 		if (stop_all(a))
 			word = 'S';

@@ -27,7 +27,7 @@ static enum asc_restart_kind ask64(int64_t nr, int64_t result, uint64_t fd)
 	kind = asc_restart_kind(raw, sizeof(raw), &got);
 	if (kind == ASC_RESTART_IF_SOCKET)
 		assert_int_equal(got, fd);
-	asc_restart_set(raw, sizeof(raw));
+	asc_restart_set(raw, sizeof(raw), ASC_KERNEL_ERESTARTNOHAND);
 	memcpy(&result, raw + RAX, 8);
 	assert_int_equal(result, -514);
 	return kind;
@@ -43,7 +43,7 @@ static enum asc_restart_kind ask32(int32_t nr, int32_t result, uint32_t ebx)
 	memcpy(raw + EBX, &ebx, 4);
 	memcpy(raw + ORIG32, &nr, 4);
 	kind = asc_restart_kind(raw, sizeof(raw), &got);
-	asc_restart_set(raw, sizeof(raw));
+	asc_restart_set(raw, sizeof(raw), ASC_KERNEL_ERESTARTNOHAND);
 	memcpy(&result, raw + EAX, 4);
 	assert_int_equal(result, -514);
 	return kind;
