@@ -59,7 +59,7 @@ struct asc_map_use {
 
 struct asc_ledger {
 	bool known;	     /**< false: residency unknown, every byte count below is meaningless */
-	bool approximate;    /**< a core */
+	bool approximate;    /**< a core, or the pages are of another moment than the heaps */
 	uint64_t rss;	     /**< sum of the lines == kernel's Rss of the same stop */
 	uint64_t kernel_rss; /**< smaps Rss read in the same stop */
 	bool kernel_rss_known;
@@ -88,6 +88,7 @@ struct asc_ledger_in {
 	uint64_t kernel_rss;
 	bool kernel_rss_known;
 	bool core;
+	bool later; /**< res is of a moment after that of the heaps and of kernel_rss */
 	const struct asc_range *mlocked,
 		*hugetlb; /**< by address; may be empty (asc_vmflags_read) */
 	size_t nmlocked, nhugetlb;

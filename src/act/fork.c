@@ -28,6 +28,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -45,6 +46,7 @@ enum {
 	DEFAULT_PAUSE_MS = 500,
 	WATCHDOG_TIMES = 4,
 	CLOSE_MS = 2000,
+	BURY_MS = 10000,
 	POLL_NS = 50000,
 	HOLD_NS = 10000000,
 	CLONE_ARGS_BYTES = 64,
@@ -251,7 +253,7 @@ static bool next_stop(struct birth *x)
 	if (p == b->tid) {
 		stop_of_t(x, status);
 	} else if (asc_halt_find(&b->halt, p)) {
-		asc_halt_late(&b->halt, p, status);
+		asc_borrow_other(b, p, status);
 	} else if (!x->c1 || p == x->c1) {
 		/* it may be heard of before T's event is */
 		x->c1 = p;
@@ -268,6 +270,7 @@ static void let_go(struct birth *x)
 	if (!x->released)
 		asc_halt_release(&x->b->halt, x->b->tid);
 	x->released = true;
+	x->b->keep = false;
 }
 
 /* Until C2 is there and held, or cannot come any more. */
@@ -396,12 +399,16 @@ static void close_files(struct birth *x)
 	}
 }
 
-/* If memory runs out, let it be this one. */
+/*
+ * If memory runs out, let it be this one. And what it does, closing its files and ending, it does before
+ * the target's threads are given the CPU: whoever is killed waits for one as any other does.
+ */
 static void die_first(pid_t child)
 {
 	char path[48];
 	int fd;
 
+	setpriority(PRIO_PROCESS, (id_t)child, PRIO_MIN);
 	snprintf(path, sizeof(path), "/proc/%d/oom_score_adj", child);
 	fd = open(path, O_WRONLY | O_CLOEXEC);
 	if (fd < 0)
@@ -422,13 +429,16 @@ static void hold(struct birth *x)
 	asc_act_fault(x->b->op, 57);
 }
 
+/* Beside many busy threads a dying process waits for a CPU, too: after a while it is left to its reaper. */
 static void bury(struct birth *x)
 {
+	double began = asc_act_now();
+
 	if (!x->c2 || x->c2_killed)
 		return;
 	kill(x->c2, SIGKILL);
-	while (waitpid(x->c2, NULL, __WALL) < 0 && errno == EINTR)
-		;
+	while (waitpid(x->c2, NULL, __WALL | WNOHANG) == 0 && asc_act_now() - began < BURY_MS)
+		nap(POLL_NS);
 	asc_act_fault(x->b->op, 58);
 }
 
@@ -515,13 +525,13 @@ static bool helper_lives(const struct asc_fork *f)
 	return !waitid(P_PID, (id_t)f->helper, &si, WEXITED | WNOHANG | WNOWAIT) && !si.si_pid;
 }
 
-static bool await_stage(const struct asc_fork *f, int stage)
+static bool await_stage(const struct asc_fork *f, int stage, const char *what)
 {
 	while (atomic_load(&f->sh->stage) < stage) {
 		if (!helper_lives(f))
 			return false;
 		nap(POLL_NS);
-		if (f->op.c->progress && !f->op.c->progress(f->op.c->arg, "attaching", 0))
+		if (f->op.c->progress && !f->op.c->progress(f->op.c->arg, what, 0))
 			atomic_store(&f->op.sh->cancel, 1);
 	}
 	return true;
@@ -582,11 +592,11 @@ struct asc_error *asc_act_fork(const struct asc_act_ctx *c, const struct asc_for
 		free_fork(f);
 		return err;
 	}
-	if (await_stage(f, FORK_STOPPED))
+	if (await_stage(f, FORK_STOPPED, "attaching"))
 		err = opts->at_stop(opts->arg, f->sh->slots, f->sh->n);
 	if (!err && f->sh->stage >= FORK_STOPPED) {
 		atomic_store(&f->sh->word, WORD_GO);
-		if (await_stage(f, FORK_HELD)) {
+		if (await_stage(f, FORK_HELD, "letting it go")) {
 			*ret = f;
 			return NULL;
 		}

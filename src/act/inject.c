@@ -353,6 +353,14 @@ static pid_t next_stop(struct asc_borrow *b, int *status)
 	return p > 0 ? p : 0;
 }
 
+void asc_borrow_other(struct asc_borrow *b, pid_t tid, int status)
+{
+	if (b->keep)
+		asc_halt_hold(&b->halt, tid, status);
+	else
+		asc_halt_late(&b->halt, tid, status);
+}
+
 enum asc_ran asc_borrow_wait(struct asc_borrow *b, asc_addr stop, double timeout_ms,
 			     int *ret_signal)
 {
@@ -368,7 +376,7 @@ enum asc_ran asc_borrow_wait(struct asc_borrow *b, asc_addr stop, double timeout
 		if (p < 0)
 			return ASC_RAN_GONE;
 		if (p > 0 && p != b->tid) {
-			asc_halt_late(&b->halt, p, status);
+			asc_borrow_other(b, p, status);
 			continue;
 		}
 		if (p == b->tid) {

@@ -133,6 +133,8 @@ void asc_halt_release(struct asc_halt *h, pid_t keep);
 void asc_halt_thin(struct asc_halt *h);
 /* A late one stopped meanwhile: let it go. @return true if @p tid was one of them */
 bool asc_halt_late(struct asc_halt *h, pid_t tid, int status);
+/* The same where the others are to stay stopped: held as they are. */
+bool asc_halt_hold(struct asc_halt *h, pid_t tid, int status);
 /* Before the end: those that were asked to stop and did not yet. Let go now, they would see EINTR. */
 void asc_halt_settle(struct asc_halt *h);
 struct asc_halted *asc_halt_find(struct asc_halt *h, pid_t tid);
@@ -297,6 +299,8 @@ void asc_borrow_where(const struct asc_borrow *b, char *buf, size_t size);
 /* Put everything back and let T go. @return verified */
 bool asc_borrow_restore(struct asc_borrow *b);
 void asc_borrow_end(struct asc_borrow *b);
+/* A report of waitpid() for a thread other than T: it is held or let go, as the others are. */
+void asc_borrow_other(struct asc_borrow *b, pid_t tid, int status);
 bool asc_peek(const struct asc_borrow *b, asc_addr addr, void *buf, size_t len);
 bool asc_poke(const struct asc_borrow *b, asc_addr addr, const void *buf, size_t len);
 

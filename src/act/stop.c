@@ -29,7 +29,14 @@
 #include "target/proc.h"
 #include "target/restart.h"
 
-enum { PASSES = 1000, PATIENCE_MS = 200, PATIENCE_D_MS = 10, LOOK_NS = 20000, SETTLE_MS = 10000 };
+enum {
+	PASSES = 1000,
+	PASSES_MS = 5000,
+	PATIENCE_MS = 200,
+	PATIENCE_D_MS = 10,
+	LOOK_NS = 20000,
+	SETTLE_MS = 10000,
+};
 
 double asc_act_now(void)
 {
@@ -249,6 +256,8 @@ struct asc_error *asc_halt_all(struct asc_halt *h)
 		err = pass(h, true, &fresh);
 		if (!fresh)
 			break;
+		if (!err && asc_act_now() - h->since > PASSES_MS)
+			err = asc_err(ASC_EAGAIN, "threads are born faster than they are stopped");
 	}
 	if (err)
 		asc_halt_release(h, 0);
@@ -316,6 +325,34 @@ bool asc_halt_late(struct asc_halt *h, pid_t tid, int status)
 		asc_pt(PTRACE_DETACH, tid, 0, status >> 16 ? NULL : (void *)(long)WSTOPSIG(status));
 	}
 	t->state = ASC_HALT_GONE;
+	return true;
+}
+
+bool asc_halt_hold(struct asc_halt *h, pid_t tid, int status)
+{
+	struct asc_halted *t = asc_halt_find(h, tid);
+	struct iovec io;
+
+	if (!t)
+		return false;
+	if (!WIFSTOPPED(status)) {
+		t->state = ASC_HALT_GONE;
+		return true;
+	}
+	if (t->state == ASC_HALT_STOPPED)
+		return true;
+	if (status >> 16 != PTRACE_EVENT_STOP) {
+		/* any stop takes back the wish for one */
+		asc_pt(PTRACE_INTERRUPT, tid, 0, NULL);
+		asc_pt(PTRACE_CONT, tid, 0, status >> 16 ? NULL : (void *)(long)WSTOPSIG(status));
+		return true;
+	}
+	io = (struct iovec){ &t->regs, sizeof(t->regs) };
+	t->known = !asc_pt(PTRACE_GETREGSET, tid, NT_PRSTATUS, &io) &&
+		   io.iov_len == sizeof(t->regs);
+	if (t->known && asc_halt_hide_eintr(tid, &t->regs))
+		asc_pt(PTRACE_SETREGSET, tid, NT_PRSTATUS, &io);
+	t->state = ASC_HALT_STOPPED;
 	return true;
 }
 

@@ -588,7 +588,7 @@ struct asc_error *asc_ledger_make(const struct asc_ledger_in *in, struct asc_led
 	if (!l)
 		return asc_err(ASC_ENOMEM, "the ledger");
 	l->known = in->res && in->res->source != ASC_RESIDENCY_UNKNOWN;
-	l->approximate = in->core;
+	l->approximate = in->core || in->later;
 	l->kernel_rss = in->kernel_rss;
 	l->kernel_rss_known = in->kernel_rss_known;
 	l->malloc_pages.known = l->malloc_pages.cached_known = l->known;

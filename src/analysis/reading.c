@@ -12,11 +12,6 @@
 /* How often, and how long, a moment is waited for at which no lock is held. */
 enum { BUSY_TRIES = 20, BUSY_MS = 1000 };
 
-void asc_range_vec_free(asc_range_vec *v)
-{
-	asc_vec_free(v);
-}
-
 static void look(const struct asc_source *s, struct asc_quiet *q)
 {
 	asc_addr arena = 0;
@@ -154,6 +149,7 @@ struct asc_error *asc_ledger_of(const struct asc_source *s, const struct asc_led
 		.kernel_rss = of->kernel_rss,
 		.kernel_rss_known = of->kernel_rss_known,
 		.core = !s->live,
+		.later = of->later,
 		.allocator = of->allocator,
 	};
 

@@ -8,12 +8,8 @@
 #define ASC_ANALYSIS_READING_H
 
 #include "arenascope/ledger.h"
-#include "base/vec.h"
 #include "glibc/heap.h"
-
-typedef ASC_VEC(struct asc_range) asc_range_vec;
-
-void asc_range_vec_free(asc_range_vec *v);
+#include "target/ranges.h"
 
 /* Borrowed, all of it. */
 struct asc_source {
@@ -73,6 +69,7 @@ struct asc_ledger_of {
 	const char *allocator;
 	uint64_t kernel_rss;
 	bool kernel_rss_known;
+	bool later; /* the residency is of a moment after that of the heaps */
 };
 ASC_MUST struct asc_error *asc_ledger_of(const struct asc_source *s, const struct asc_ledger_of *of,
 					 struct asc_ledger **ret);

@@ -203,10 +203,13 @@ const struct asc_error_help asc_error_helps[] = {
 	  "Its memory is gone.",
 	  0 },
 
-	{ "W-APPROXIMATE", 0, "approximate",
-	  "A core does not hold every page that was in memory, so "
-	  "resident bytes are what the core holds.",
-	  0 },
+	{ "W-APPROXIMATE", 0, "resident bytes are of another moment",
+	  "Asking which pages are in memory takes 12 ms a GB. With --capture=optimistic that is "
+	  "too "
+	  "long for a stop: it is asked right after it, while the target runs. The ledger's lines "
+	  "add up to the pages of then; kernel_rss_bytes is what the kernel counted in the stop, "
+	  "and the two are not held against each other.",
+	  "--capture=copy, --capture=fork" },
 	{ "W-BUSY", 1, "malloc was busy at every stop",
 	  "The arenas concerned were in the middle of an "
 	  "operation; their lists may not add up.",

@@ -14,10 +14,13 @@ enum { ASC_NEED_HEAPS = ASC_NEED_ARENAS | ASC_NEED_LISTS | ASC_NEED_WALK };
 
 /* Read from a copy-on-write child (fork.c of act). Sets s->data, residency, pause. */
 ASC_MUST struct asc_error *asc_capture_by_fork(struct asc_session *s, unsigned needs);
+struct asc_foresight;
 /* Read while it runs, then stop it and read again what matters. Sets s->data, residency, pause and
- * the heaps. */
-ASC_MUST struct asc_error *asc_capture_optimistic_run(struct asc_session *s, unsigned needs);
+ * the heaps. @p before: what is known of its pages by now, or NULL; owned from here on. */
+ASC_MUST struct asc_error *asc_capture_optimistic_run(struct asc_session *s, unsigned needs,
+						      struct asc_foresight *before);
 
+/* ---- capture_hooks.c ---- */
 /* ARENASCOPE_FAULT=freeze:1, for tests: SIGSTOP in the stop; afterwards wait until it goes on. */
 void asc_session_freeze(const struct asc_session *s, bool begin);
 /* ARENASCOPE_FAULT=stall:MS, for tests: reading is as slow as that, in every stop. */
@@ -37,7 +40,6 @@ ASC_MUST struct asc_error *asc_session_stop_quiet(struct asc_session *s);
 ASC_MUST struct asc_error *asc_session_read_heaps(struct asc_session *s, unsigned needs);
 /* The target was let go while it was read: what contradicts itself is no damage. */
 void asc_session_doubt(struct asc_session *s);
-struct asc_foresight;
 /* Sets residency, and Rss where @p needs has the ledger. @p before: of before the stop, or NULL */
 ASC_MUST struct asc_error *asc_session_residency(struct asc_session *s, unsigned needs,
 						 struct asc_foresight *before);

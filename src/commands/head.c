@@ -25,6 +25,7 @@ enum said {
 	SAID_DSTATE = 128,
 	SAID_FROZEN = 256,
 	SAID_UNVERIFIED = 1024,
+	SAID_LATER = 4096,
 	SAID_TCACHES = 2048,
 };
 
@@ -239,6 +240,15 @@ static void warn_stop(struct asc_session *s, struct asc_out *o)
 			     "the target was let go before everything was read, over the pause "
 			     "budget: what does not add up is no damage");
 		asc_out_partial(o);
+	}
+	if (asc_session_pages_later(s) && s->have & (ASC_NEED_RESIDENCY | ASC_NEED_LEDGER)) {
+		char rss[32];
+
+		WARN(s, o, SAID_LATER, "W-APPROXIMATE",
+		     "which pages were in memory was asked right after the stop, in which it would "
+		     "have taken too long: resident bytes are of that moment, and not verified (in "
+		     "the stop the kernel counted an Rss of %s)",
+		     s->kernel_rss_known ? asc_fmt_bytes(rss, s->kernel_rss, false) : "?");
 	}
 	if (s->residency && s->residency->source == ASC_RESIDENCY_UNKNOWN) {
 		WARN(s, o, SAID_PAGEMAP, "W-PAGEMAP",

@@ -150,7 +150,10 @@ void asc_put_bars(struct asc_out *o, const struct asc_session *s)
 			     l->kernel_rss_known ? asc_fmt_bytes(buf, l->kernel_rss, exact) : "");
 	else
 		asc_out_text(o, "RSS %s%s%s%s", asc_fmt_bytes(buf, l->rss, exact),
-			     l->approximate ? " (about: a core)" : "", l->swap ? "   swap " : "",
+			     !l->approximate ? ""
+			     : s->live	     ? " (about: asked after the stop)"
+					     : " (about: a core)",
+			     l->swap ? "   swap " : "",
 			     l->swap ? asc_fmt_bytes(swap, l->swap, exact) : "");
 	for (size_t i = 0; i < ASC_ARRAY_SIZE(lines); i++)
 		asc_out_bar(o, lines[i].label,

@@ -54,7 +54,8 @@ struct asc_provenance {
 		engine; /* "copy", "direct", "optimistic", "fork"; static; NULL: nothing was read */
 	unsigned rounds; /* stops that it took; 0: none */
 	/* which pages were in memory: "stop", "before" (and the kernel's counters say that nothing has
-	 * changed), "after" (what differs from before the stop is not proven), "child" (of a fork, which has a copy of the page tables); static; NULL: not read */
+	 * changed), "after" (of the stop: in it, asking would have taken too long), "child" (of a fork,
+	 * which has a copy of the page tables); static; NULL: not read */
 	const char *residency;
 	uint64_t reread_bytes;	   /* optimistic: read in the stop */
 	uint64_t steady_bytes;	   /* read before it, and the same after it */
@@ -137,6 +138,9 @@ ASC_MUST struct asc_error *asc_session_need_at(struct asc_session *s, asc_addr a
 void asc_session_refresh(struct asc_session *s);
 /* Always releases the target. NULL is fine. */
 void asc_session_close(struct asc_session *s);
+
+/* Are the pages of a moment after that of the heaps? The ledger is approximate then, and says so. */
+bool asc_session_pages_later(const struct asc_session *s);
 
 /* The primary heap, or NULL. */
 const struct asc_heap *asc_session_heap(const struct asc_session *s);

@@ -426,11 +426,18 @@ static struct asc_error *read_fork(struct asc_session *s, unsigned *want)
 	return use_copy(s, *want);
 }
 
-static struct asc_error *read_optimistic(struct asc_session *s, unsigned *want)
+/* @p before: owned */
+static struct asc_error *read_optimistic(struct asc_session *s, unsigned *want,
+					 struct asc_foresight *before)
 {
+	struct asc_error *err = check_pause(s, 0);
+
+	if (err) {
+		asc_foresight_free(before);
+		return err;
+	}
 	*want = all_of(*want);
-	ASC_TRY(check_pause(s, 0));
-	ASC_TRY(asc_capture_optimistic_run(s, *want));
+	ASC_TRY(asc_capture_optimistic_run(s, *want, before));
 	say_pause(s);
 	return use_copy(s, *want);
 }
@@ -449,7 +456,7 @@ static struct asc_error *read_stop(struct asc_session *s, unsigned *want)
 				 "(--capture=optimistic)",
 				 (unsigned long long)pause_estimate_ms(s, bytes),
 				 (unsigned long long)s->opts.max_pause_ms);
-		return read_optimistic(s, want);
+		return read_optimistic(s, want, asc_take(before.foresight));
 	}
 	s->provenance.engine = s->opts.no_stop || s->opts.hold ? "direct" : "copy";
 	s->provenance.rounds = !s->opts.no_stop;
@@ -481,7 +488,7 @@ static struct asc_error *read_live(struct asc_session *s, unsigned *want)
 	case ASC_CAP_FORK:
 		return read_fork(s, want);
 	case ASC_CAP_OPTIMISTIC:
-		return read_optimistic(s, want);
+		return read_optimistic(s, want, NULL);
 	default:
 		return read_stop(s, want);
 	}
@@ -502,11 +509,23 @@ static struct asc_error *read_core(struct asc_session *s, unsigned *want)
 			     &s->residency, &s->other_libcs);
 }
 
+bool asc_session_pages_later(const struct asc_session *s)
+{
+	return s->live && s->provenance.residency && !strcmp(s->provenance.residency, "after");
+}
+
 static struct asc_error *make_ledger(struct asc_session *s)
 {
 	const struct asc_source src = source_of(s);
-	const struct asc_ledger_of of = { s->heaps,	s->nheaps,     s->residency,
-					  s->allocator, s->kernel_rss, s->kernel_rss_known };
+	const struct asc_ledger_of of = {
+		.heaps = s->heaps,
+		.nheaps = s->nheaps,
+		.residency = s->residency,
+		.allocator = s->allocator,
+		.kernel_rss = s->kernel_rss,
+		.kernel_rss_known = s->kernel_rss_known,
+		.later = asc_session_pages_later(s),
+	};
 
 	return asc_ledger_of(&src, &of, &s->ledger);
 }

@@ -176,7 +176,8 @@ struct asc_error *asc_prefetch_fastbins(struct asc_model *m)
 	for (size_t i = 0; i < m->h->narenas && l->malloc_state_fastbinsY.present; i++) {
 		asc_addr at = m->h->arenas[i].addr + l->malloc_state_fastbinsY.off, p;
 
-		if (will_sweep(m, i))
+		if (will_sweep(m, i) || (m->opts->wanted && !m->opts->wanted(m->opts->wanted_arg,
+									     m->h->arenas[i].addr)))
 			continue;
 		for (unsigned bin = 0; bin < l->nfastbins && bin < ASC_NFASTBINS_MAX && !err;
 		     bin++) {

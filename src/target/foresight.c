@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/cleanup.h"
 #include "base/num.h"
@@ -174,6 +175,14 @@ static bool is_exact(const struct asc_foresight *f, pid_t pid, bool *ret_again)
 	return known && (sum == before || sum == now);
 }
 
+static uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
 struct asc_error *asc_foresight_new(struct asc_target *live, bool rss, struct asc_foresight **ret)
 {
 	ASC_AUTO(asc_foresight_freep) struct asc_foresight *f = calloc(1, sizeof(*f));
@@ -184,9 +193,12 @@ struct asc_error *asc_foresight_new(struct asc_target *live, bool rss, struct as
 		return asc_err(ASC_ENOMEM, "residency");
 	ASC_TRY(asc_maps_copy(asc_target_maps(live), &f->maps));
 	for (int tries = 0; again && tries < TRIES; tries++) {
+		const uint64_t began = now_ns();
+
 		asc_residency_free(asc_take(f->residency));
 		f->steady = read_faults(pid, f->faults) && read_status(pid, f->status);
 		ASC_TRY(asc_residency_and_rss(live, rss, &f->residency, &f->rss, &f->rss_known));
+		f->scan_ns = now_ns() - began;
 		f->exact = is_exact(f, pid, &again);
 	}
 	f->steady = f->steady && f->exact && same_counters(f, pid);

@@ -14,8 +14,9 @@ struct asc_foresight {
 	struct asc_residency *residency;
 	uint64_t rss; /* sum of smaps */
 	bool rss_known;
-	bool steady; /* nothing changed while it was read */
-	bool exact;  /* the kernel's counters agree with its page tables */
+	bool steady;	  /* nothing changed while it was read */
+	bool exact;	  /* the kernel's counters agree with its page tables */
+	uint64_t scan_ns; /* what asking for them took */
 	/* of the moment */
 	struct asc_maps maps;
 	uint64_t faults[4], status[5];

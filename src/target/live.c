@@ -502,6 +502,11 @@ static bool live_alive(struct asc_target *t)
  * kernel counts a thread's time when it leaves the CPU and at ticks: one that is on a CPU now may
  * have run all the while, so that states come first.
  */
+struct asc_error *asc_live_look(struct asc_target *live)
+{
+	return live->ops->kind == ASC_LIVE ? refresh(live_of(live)) : NULL;
+}
+
 size_t asc_live_mark_runners(struct asc_target *live, struct asc_target *data)
 {
 	struct live *l = live_of(live);

@@ -8,47 +8,12 @@
 
 #include "base/cleanup.h"
 #include "base/num.h"
-#include "base/vec.h"
 #include "target/capture.h"
+#include "target/overlay_priv.h"
 #include "target/snapshot.h"
-#include "target/target.h"
 
-enum { BATCH_PIECES = 128, BATCH_PAGES = 512, BLOCK_PAGES = 64, PAGE_MAX = 64 << 10 };
+enum { BATCH_PIECES = 128, BATCH_PAGES = 512, PAGE_MAX = 64 << 10 };
 static const uint64_t NO_PAGE = UINT64_MAX;
-
-enum phase { RUNNING, STOPPED, AFTER };
-
-/* A page that was kept. */
-struct slot {
-	uint64_t page; /* address; NO_PAGE: free */
-	uint64_t at;   /* page number in the buffer, NO_PAGE: forgotten */
-};
-
-/* Digests of a page; 0: it was not read. Two readers may write them side by side. */
-struct note {
-	uint64_t before, after;
-};
-
-struct block {
-	uint64_t nr; /* of its first page, in blocks */
-	struct note notes[BLOCK_PAGES];
-};
-
-struct overlay {
-	struct asc_target t;
-	struct asc_target *live;
-	const struct asc_residency *res; /* before, from the stop on that of the stop */
-	enum phase phase;
-	bool stale; /* there is none of the stop: res is of another moment */
-	uint64_t deadline;
-	bool cut;
-	struct slot *slots; /* open addressing */
-	size_t mask;
-	uint8_t *pages;
-	size_t bytes, used, cap; /* used, cap: pages */
-	struct block **blocks;	 /* open addressing, at most half full */
-	size_t nblocks, blocks_cap;
-};
 
 static struct overlay *overlay_of(struct asc_target *t)
 {
@@ -63,23 +28,18 @@ static uint64_t now_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
-static size_t hash(uint64_t nr)
-{
-	return (size_t)(nr * 0x9e3779b97f4a7c15u >> 20);
-}
-
 /* ---- pages that were kept ---- */
 
 static struct slot *find(const struct overlay *o, uint64_t page)
 {
-	size_t h = hash(page / o->t.page_size) & o->mask;
+	size_t h = asc_page_hash(page / o->t.page_size) & o->mask;
 
 	while (o->slots[h].page != NO_PAGE && o->slots[h].page != page)
 		h = (h + 1) & o->mask;
 	return &o->slots[h];
 }
 
-static const uint8_t *fresh(const struct overlay *o, uint64_t page)
+const uint8_t *asc_overlay_fresh(const struct overlay *o, uint64_t page)
 {
 	const struct slot *s = find(o, page);
 
@@ -95,99 +55,17 @@ static void empty(struct overlay *o)
 
 /* ---- digests ---- */
 
-static uint64_t mix(uint64_t a, uint64_t b)
-{
-	a = (a ^ b) * 0x9fb21c651e98df25u;
-	return a << 29 | a >> 35;
-}
-
-/* Of a whole page. In each lane every step can be undone, so that no change of one word is lost. */
-static uint64_t digest(const uint8_t *p, size_t n)
-{
-	enum { LANES = 8 };
-	uint64_t lane[LANES] = { 1, 2, 3, 4, 5, 6, 7, 8 }, sum = n;
-
-	for (size_t i = 0; i + sizeof(lane) <= n; i += sizeof(lane)) {
-		for (size_t k = 0; k < LANES; k++)
-			lane[k] = mix(lane[k], asc_load_u64(p + i + k * 8));
-	}
-	for (size_t k = 0; k < LANES; k++)
-		sum = mix(sum, lane[k]);
-	return sum ? sum : 1;
-}
-
-static struct block **block_at(const struct overlay *o, uint64_t nr)
-{
-	size_t h = hash(nr) & (o->blocks_cap - 1);
-
-	while (o->blocks[h] && o->blocks[h]->nr != nr)
-		h = (h + 1) & (o->blocks_cap - 1);
-	return &o->blocks[h];
-}
-
-static struct note *note_of(const struct overlay *o, uint64_t page)
-{
-	uint64_t nr = page / o->t.page_size;
-	struct block *b = *block_at(o, nr / BLOCK_PAGES);
-
-	return b ? &b->notes[nr % BLOCK_PAGES] : NULL;
-}
-
-static struct asc_error *grow_blocks(struct overlay *o)
-{
-	struct block **old = o->blocks;
-	size_t n = o->blocks_cap, cap = asc_max(2 * n, 1024);
-	struct block **v = calloc(cap, sizeof(struct block *));
-
-	if (!v)
-		return asc_err(ASC_ENOMEM, "digests of %zu pages", cap * BLOCK_PAGES);
-	o->blocks = v;
-	o->blocks_cap = cap;
-	for (size_t i = 0; i < n; i++) {
-		if (old[i])
-			*block_at(o, old[i]->nr) = old[i];
-	}
-	free(old);
-	return NULL;
-}
-
-/* Room for a digest of each page of @p res, so that none is made while two readers are at work. */
-static struct asc_error *make_notes(struct overlay *o, const struct asc_residency *res)
-{
-	const uint64_t bytes = o->t.page_size * BLOCK_PAGES;
-
-	for (size_t i = 0; i < res->n; i++) {
-		uint64_t end = (res->v[i].end - 1) / bytes;
-
-		for (uint64_t nr = res->v[i].start / bytes; nr <= end; nr++) {
-			struct block **at, *b;
-
-			if (o->nblocks * 2 >= o->blocks_cap)
-				ASC_TRY(grow_blocks(o));
-			at = block_at(o, nr);
-			if (*at)
-				continue;
-			b = calloc(1, sizeof(*b));
-			if (!b)
-				return asc_err(ASC_ENOMEM, "digests of pages");
-			b->nr = nr;
-			*at = b;
-			o->nblocks++;
-		}
-	}
-	return NULL;
-}
-
 static void take_note(struct overlay *o, uint64_t page, const uint8_t *bytes)
 {
-	struct note *n = note_of(o, page);
-	uint64_t d;
+	struct asc_note *n = asc_notes_at(&o->notes, page);
+	uint64_t d, was;
 
 	if (!n)
 		return;
-	d = digest(bytes, (size_t)o->t.page_size);
+	d = asc_page_digest(bytes, (size_t)o->t.page_size);
+	was = __atomic_load_n(&n->before, __ATOMIC_RELAXED);
 	if (o->phase == RUNNING)
-		__atomic_store_n(&n->before, d, __ATOMIC_RELAXED);
+		__atomic_store_n(&n->before, was && was != d ? ASC_NOTE_TORN : d, __ATOMIC_RELAXED);
 	else if (__atomic_load_n(&n->after, __ATOMIC_RELAXED) == 0 || d != n->before)
 		/* read more than once: it counts that it differed once */
 		__atomic_store_n(&n->after, d, __ATOMIC_RELAXED);
@@ -258,9 +136,9 @@ static uint64_t pass_gone(struct overlay *o, asc_addr at, uint64_t len)
 	const uint64_t size = o->t.page_size;
 
 	for (asc_addr page = asc_align_down(at, size); page < at + len; page += size) {
-		struct note *n = note_of(o, page);
+		struct asc_note *n = asc_notes_at(&o->notes, page);
 
-		if (fresh(o, page))
+		if (asc_overlay_fresh(o, page))
 			return page > at ? page - at : 0;
 		if (n && n->before)
 			__atomic_store_n(&n->after, n->before + 1 ? n->before + 1 : 1,
@@ -277,11 +155,11 @@ static size_t read_pages(struct overlay *o, asc_addr at, uint8_t *buf, size_t le
 	const size_t size = (size_t)o->t.page_size;
 	size_t n = 0, got;
 
-	if (o->phase == AFTER && fresh(o, at)) {
-		memcpy(buf, fresh(o, at), size);
+	if (o->phase == AFTER && asc_overlay_fresh(o, at)) {
+		memcpy(buf, asc_overlay_fresh(o, at), size);
 		return size;
 	}
-	while (n < len && (o->phase == RUNNING || !fresh(o, at + n)))
+	while (n < len && (o->phase == RUNNING || !asc_overlay_fresh(o, at + n)))
 		n += size;
 	got = asc_align_down(asc_read_some(o->live, at, buf, n), size);
 	for (size_t i = 0; i < got; i += size)
@@ -358,7 +236,7 @@ static size_t read_stopped(struct overlay *o, asc_addr addr, uint8_t *buf, size_
 		asc_addr at = addr + done, page = asc_align_down(at, o->t.page_size);
 		size_t in = (size_t)(at - page);
 		size_t n = asc_min(len - done, (size_t)o->t.page_size - in);
-		const uint8_t *bytes = fresh(o, page);
+		const uint8_t *bytes = asc_overlay_fresh(o, page);
 
 		if (!bytes)
 			bytes = take_page(o, page);
@@ -382,9 +260,7 @@ static void overlay_close(struct asc_target *t)
 {
 	struct overlay *o = overlay_of(t);
 
-	for (size_t i = 0; i < o->blocks_cap; i++)
-		free(o->blocks[i]);
-	free(o->blocks);
+	asc_notes_deinit(&o->notes);
 	free(o->slots);
 	if (o->pages)
 		munmap(o->pages, o->bytes);
@@ -417,12 +293,20 @@ static struct asc_error *make_room(struct overlay *o, uint64_t room)
 	if (!o->slots || !o->pages)
 		return asc_err(ASC_ENOMEM, "pages of a stop");
 	empty(o);
-	/* cold pages would make the stop longer; only for speed, may fail */
-	(void)madvise(o->pages, o->bytes, MADV_HUGEPAGE);
-#ifdef MADV_POPULATE_WRITE
-	(void)madvise(o->pages, o->bytes, MADV_POPULATE_WRITE);
-#endif
 	return NULL;
+}
+
+void asc_overlay_warm(struct asc_target *t, uint64_t bytes)
+{
+	struct overlay *o = overlay_of(t);
+	size_t warm =
+		(size_t)asc_min(asc_align_up(asc_min(bytes, o->bytes), t->page_size), o->bytes);
+
+	/* only for speed, may fail */
+	(void)madvise(o->pages, warm, MADV_HUGEPAGE);
+#ifdef MADV_POPULATE_WRITE
+	(void)madvise(o->pages, warm, MADV_POPULATE_WRITE);
+#endif
 }
 
 struct asc_error *asc_overlay_new(struct asc_target *live, const struct asc_residency *before,
@@ -439,24 +323,11 @@ struct asc_error *asc_overlay_new(struct asc_target *live, const struct asc_resi
 	if (t->page_size > PAGE_MAX)
 		return asc_err(ASC_EUNSUPPORTED, "pages of %llu bytes",
 			       (unsigned long long)t->page_size);
-	ASC_TRY(grow_blocks(overlay_of(t)));
-	ASC_TRY(make_notes(overlay_of(t), before));
+	ASC_TRY(asc_notes_init(&overlay_of(t)->notes, t->page_size));
+	ASC_TRY(asc_notes_make(&overlay_of(t)->notes, before));
 	ASC_TRY(make_room(overlay_of(t), room));
 	*ret = asc_take(t);
 	return NULL;
-}
-
-/* What was read after the last stop was read before the next one. */
-static void turn_notes(struct overlay *o)
-{
-	for (size_t i = 0; i < o->blocks_cap; i++) {
-		struct block *b = o->blocks[i];
-
-		for (size_t k = 0; b && k < BLOCK_PAGES; k++) {
-			if (b->notes[k].after)
-				b->notes[k] = (struct note){ b->notes[k].after, 0 };
-		}
-	}
 }
 
 struct asc_error *asc_overlay_begin(struct asc_target *t, const struct asc_residency *now,
@@ -472,8 +343,9 @@ struct asc_error *asc_overlay_begin(struct asc_target *t, const struct asc_resid
 	t->nthreads = t->nauxv = 0;
 	ASC_TRY(asc_capture_head(o->live, t));
 	if (o->phase == AFTER) {
-		turn_notes(o);
+		asc_notes_turn(&o->notes);
 		empty(o);
+		o->again = true;
 	}
 	o->phase = STOPPED;
 	o->stale = !now;
@@ -493,7 +365,7 @@ struct asc_error *asc_overlay_end(struct asc_target *t, const struct asc_residen
 	o->phase = AFTER;
 	if (now)
 		o->res = now;
-	return o->res ? make_notes(o, o->res) : NULL;
+	return o->res ? asc_notes_make(&o->notes, o->res) : NULL;
 }
 
 void asc_overlay_forget(struct asc_target *t, struct asc_range range)
@@ -599,49 +471,4 @@ bool asc_overlay_is_cut(const struct asc_target *t)
 uint64_t asc_overlay_fresh_bytes(const struct asc_target *t)
 {
 	return ((const struct overlay *)t)->used * t->page_size;
-}
-
-/* ---- the verdict ---- */
-
-static int by_addr(const void *a, const void *b)
-{
-	const struct asc_range *x = a, *y = b;
-
-	return (x->addr > y->addr) - (x->addr < y->addr);
-}
-
-struct asc_error *asc_overlay_changed(const struct asc_target *t, struct asc_range **ret,
-				      size_t *ret_n, uint64_t *ret_steady)
-{
-	const struct overlay *o = (const struct overlay *)t;
-	const uint64_t size = t->page_size;
-	ASC_VEC(struct asc_range) v = { 0 };
-	uint64_t steady = 0;
-
-	for (size_t i = 0; i < o->blocks_cap; i++) {
-		const struct block *b = o->blocks[i];
-
-		for (size_t k = 0; b && k < BLOCK_PAGES; k++) {
-			const struct note *n = &b->notes[k];
-			struct asc_range r = { (b->nr * BLOCK_PAGES + k) * size, size };
-			struct asc_error *err;
-
-			if (!n->after || fresh(o, r.addr))
-				continue;
-			if (n->after == n->before) {
-				steady += size;
-				continue;
-			}
-			err = asc_vec_push(&v, r);
-			if (err) {
-				asc_vec_free(&v);
-				return err;
-			}
-		}
-	}
-	asc_sort(v.data, v.len, sizeof(*v.data), by_addr);
-	*ret = v.data;
-	*ret_n = v.len;
-	*ret_steady = steady;
-	return NULL;
 }

@@ -14,14 +14,17 @@
 #define ASC_TARGET_OVERLAY_H
 
 #include "arenascope/target.h"
+#include "target/ranges.h"
 
 /*
  * Begins as running. @p live is borrowed until the overlay is closed. @p before: which pages it has,
- * borrowed until the stop; no others are read. @p room: bytes of pages that can be kept, made warm here.
+ * borrowed until the stop; no others are read. @p room: bytes of pages that can be kept.
  */
 ASC_MUST struct asc_error *asc_overlay_new(struct asc_target *live,
 					   const struct asc_residency *before, uint64_t room,
 					   struct asc_target **ret);
+/* Before a stop that keeps about @p bytes: memory that was never touched would make it longer. */
+void asc_overlay_warm(struct asc_target *overlay, uint64_t bytes);
 /*
  * The stop: mappings and threads of @p live are the overlay's from now on. @p now: residency of the
  * stop, borrowed until the overlay is closed; NULL: it takes too long to ask for, and is that of before
@@ -34,6 +37,11 @@ ASC_MUST struct asc_error *asc_overlay_begin(struct asc_target *overlay,
 void asc_overlay_pull(struct asc_target *overlay, const struct asc_range *ranges, size_t n);
 /* Was there something that could not be taken any more? */
 bool asc_overlay_is_cut(const struct asc_target *overlay);
+/*
+ * In the first stop: is all that was kept by now, and was read before, as it was then? @p but: where that does
+ * not matter, normalised, borrowed; so in asc_overlay_compare().
+ */
+bool asc_overlay_is_same(const struct asc_target *overlay, const asc_range_vec *but);
 /* The process runs on: after. @p now: which pages there are now, where that of the stop is not known. */
 ASC_MUST struct asc_error *asc_overlay_end(struct asc_target *overlay,
 					   const struct asc_residency *now);
@@ -41,6 +49,12 @@ ASC_MUST struct asc_error *asc_overlay_end(struct asc_target *overlay,
 void asc_overlay_forget(struct asc_target *overlay, struct asc_range range);
 /* Bytes of pages that were read in the stop. */
 uint64_t asc_overlay_fresh_bytes(const struct asc_target *overlay);
+/*
+ * After it: read again, by two, what was read before it and is not fresh. Ends at the first page that has
+ * changed. @p ret_same: none has. @p interrupted: may be NULL
+ */
+ASC_MUST struct asc_error *asc_overlay_compare(struct asc_target *overlay, const asc_range_vec *but,
+					       bool (*interrupted)(void), bool *ret_same);
 /*
  * Of what was read after the stop and is not fresh: the pages that have changed (malloc'ed, by
  * address), and how many bytes have not.

@@ -21,4 +21,10 @@ ASC_MUST struct asc_error *asc_stack_ranges(struct asc_target *live, uint64_t ea
  */
 size_t asc_live_mark_runners(struct asc_target *live, struct asc_target *data);
 
+/*
+ * Threads and mappings of a live target as they are while it runs, and the thread pointers of those that
+ * sleep: what --no-stop reads instead of stopping it.
+ */
+ASC_MUST struct asc_error *asc_live_look(struct asc_target *live);
+
 #endif

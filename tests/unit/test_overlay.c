@@ -324,12 +324,101 @@ static void test_cut(void **state)
 	end(&c);
 }
 
+static bool same(struct child *c, unsigned but)
+{
+	struct asc_range r = { c->area + but * PAGE, PAGE };
+	const asc_range_vec v = { .data = &r, .len = 1, .cap = 1 };
+
+	return asc_overlay_is_same(c->overlay, &v);
+}
+
+static bool compares(struct child *c, unsigned but)
+{
+	struct asc_range r = { c->area + but * PAGE, PAGE };
+	const asc_range_vec v = { .data = &r, .len = 1, .cap = 1 };
+	bool ret;
+
+	assert_null(asc_overlay_compare(c->overlay, &v, NULL, &ret));
+	return ret;
+}
+
+/* The first reading is that of the stop: what was kept is the same, and so is all else once more. */
+static void test_first_is_enough(void **state)
+{
+	struct child c;
+	uint64_t steady;
+
+	(void)state;
+	begin(&c, 64 * PAGE);
+	read_all(&c);
+	tell(&c, 'w', 20, 99); /* does not matter: but */
+	stop(&c);
+	assert_int_equal(byte_of(&c, 4), 5);
+	assert_int_equal(byte_of(&c, 20), 99);
+	assert_int_equal(byte_of(&c, 50), 0);
+	assert_true(same(&c, 20));
+	assert_false(same(&c, 21));
+	go(&c);
+	tell(&c, 'w', 4, 100); /* kept: what it is now does not matter */
+	assert_true(compares(&c, 21));
+	assert_int_equal(changed(&c, &steady), 0);
+	assert_int_equal(steady,
+			 (TOUCHED - 3) * PAGE); /* without the two that were kept, and but */
+	end(&c);
+}
+
+/* Every single page that changes, before the stop or after it, is noticed. */
+static void test_first_is_not_enough(void **state)
+{
+	struct child c;
+
+	(void)state;
+	for (unsigned page = 0; page < TOUCHED; page++) {
+		begin(&c, 64 * PAGE);
+		read_all(&c);
+		if (page % 2)
+			tell(&c, 'w', page, 222);
+		stop(&c);
+		assert_true(same(&c, 63));
+		assert_int_equal(byte_of(&c, page), page % 2 ? 222 : page + 1);
+		assert_int_equal(same(&c, 63), page % 2 == 0);
+		assert_true(same(&c, page));
+		go(&c);
+		tell(&c, 'w', (page + 1) % TOUCHED, 223);
+		assert_false(compares(&c, 63));
+		assert_true(compares(&c, (page + 1) % TOUCHED));
+		end(&c);
+	}
+	/* read twice before the stop, and not the same */
+	begin(&c, 64 * PAGE);
+	read_all(&c);
+	tell(&c, 'w', 9, 200);
+	read_all(&c);
+	tell(&c, 'w', 9, 10);
+	stop(&c);
+	assert_int_equal(byte_of(&c, 9), 10);
+	assert_false(same(&c, 63));
+	go(&c);
+	end(&c);
+	/* a second stop: what was kept in the first left no digest */
+	begin(&c, 64 * PAGE);
+	read_all(&c);
+	stop(&c);
+	go(&c);
+	read_all(&c);
+	stop(&c);
+	assert_false(same(&c, 63));
+	go(&c);
+	end(&c);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_three_readings), cmocka_unit_test(test_new_page),
-		cmocka_unit_test(test_asked_later),    cmocka_unit_test(test_next_round),
-		cmocka_unit_test(test_forget),	       cmocka_unit_test(test_cut),
+		cmocka_unit_test(test_three_readings),	cmocka_unit_test(test_new_page),
+		cmocka_unit_test(test_asked_later),	cmocka_unit_test(test_next_round),
+		cmocka_unit_test(test_forget),		cmocka_unit_test(test_cut),
+		cmocka_unit_test(test_first_is_enough), cmocka_unit_test(test_first_is_not_enough),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
