@@ -72,7 +72,8 @@ static _Noreturn void helper(struct asc_op *op, struct asc_error *(*fn)(struct a
 	struct asc_error *err;
 	sigset_t chld;
 
-	setsid();
+	/* out of reach of the terminal; see settle() of target/stopper_helper.c */
+	setpgid(0, 0);
 	/* the target waits for us, so nobody else should */
 	setpriority(PRIO_PROCESS, 0, -20);
 	for (size_t i = 0; i < ASC_ARRAY_SIZE(ignored); i++)

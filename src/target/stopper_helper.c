@@ -635,12 +635,16 @@ ASC_BARE static void close_but(const struct asc_stop_area *a)
 	asc_raw(SYS_close_range, from, -1, 0, 0, 0);
 }
 
-/* Its own session, out of reach of the terminal's signals; prompt even on a busy machine. */
+/*
+ * Out of reach of the terminal's signals; prompt even on a busy machine. Not a session of its own: the kernel
+ * makes a scheduling group of each (sched_autogroup), in which a priority says nothing to other groups; a
+ * new one was seen to wait for seconds beside 64 busy threads.
+ */
 ASC_BARE static void settle(const struct asc_stop_area *a)
 {
 	uint64_t act[4] = { 0 }; /* struct kernel_sigaction with SIG_DFL and no flags */
 
-	asc_raw(SYS_setsid, 0, 0, 0, 0, 0);
+	asc_raw(SYS_setpgid, 0, 0, 0, 0, 0);
 	asc_raw(SYS_rt_sigaction, SIGCHLD, (long)act, 0, KERNEL_SIGSET_BYTES, 0);
 	asc_raw(SYS_setpriority, 0, 0, -20, 0, 0);
 	close_but(a);
