@@ -4,6 +4,7 @@ if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$" OR NOT CMAKE_SIZEOF_VOI
 endif()
 set(routine_dir ${PROJECT_SOURCE_DIR}/src/act/routine)
 set(routine_out ${PROJECT_BINARY_DIR}/routine)
+file(GLOB routine_headers CONFIGURE_DEPENDS ${routine_dir}/*.h)
 file(MAKE_DIRECTORY ${routine_out})
 set(routine_flags -O2 -g0 -Wall -Wextra -Werror -ffreestanding -fPIC -fno-stack-protector -mno-red-zone
 	-mgeneral-regs-only -fcf-protection=none -fno-asynchronous-unwind-tables -fno-unwind-tables
@@ -19,7 +20,8 @@ add_custom_command(OUTPUT ${routine_out}/routine_code.inc
 	COMMAND ${CMAKE_OBJCOPY} -O binary -j .text ${routine_out}/rt.elf ${routine_out}/rt.bin
 	COMMAND ${CMAKE_COMMAND} -DIN=${routine_out}/rt.bin -DOUT=${routine_out}/routine_code.inc
 		-P ${PROJECT_SOURCE_DIR}/cmake/embed.cmake
-	DEPENDS ${routine_dir}/rt.c ${routine_dir}/par.h ${routine_dir}/rt.ld ${PROJECT_SOURCE_DIR}/cmake/embed.cmake
+	DEPENDS ${routine_dir}/rt.c ${routine_headers} ${routine_dir}/rt.ld
+		${PROJECT_SOURCE_DIR}/cmake/embed.cmake
 	VERBATIM)
 add_custom_target(routine DEPENDS ${routine_out}/routine_code.inc)
 add_dependencies(asc_core routine)

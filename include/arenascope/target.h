@@ -115,6 +115,8 @@ ASC_API uint64_t asc_target_page_size(const struct asc_target *t);
 ASC_API const struct asc_maps *asc_target_maps(const struct asc_target *t);
 /** Threads as of the last open, refresh or stop; registers only where `regs.valid`. */
 ASC_API const struct asc_thread *asc_target_threads(const struct asc_target *t, size_t *ret_n);
+/** One of them by its id. Valid as long as they are. @return NULL: there is none */
+ASC_API const struct asc_thread *asc_target_thread(const struct asc_target *t, pid_t tid);
 /** Value of auxv entry @p type. @return false if it is not known */
 ASC_API bool asc_target_auxv(const struct asc_target *t, uint64_t type, uint64_t *ret);
 

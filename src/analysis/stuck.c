@@ -280,22 +280,11 @@ __attribute__((__format__(__printf__, 2, 3))) static void add(struct asc_stuck *
 	va_end(ap);
 }
 
-static const char *thread_name(const struct asc_look *look, pid_t tid)
-{
-	size_t n;
-	const struct asc_thread *th = asc_target_threads(look->t, &n);
-
-	for (size_t i = 0; i < n; i++) {
-		if (th[i].tid == tid && th[i].name[0])
-			return th[i].name;
-	}
-	return "";
-}
-
 /* "thread 12 worker-1" */
 static void add_thread(const struct asc_look *look, struct asc_stuck *s, pid_t tid)
 {
-	const char *name = thread_name(look, tid);
+	const struct asc_thread *th = asc_target_thread(look->t, tid);
+	const char *name = th ? th->name : "";
 
 	add(s, "thread %d%s%s", (int)tid, *name ? " " : "", name);
 }

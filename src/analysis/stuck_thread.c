@@ -209,16 +209,10 @@ static bool waits_for_event(const struct asc_look *look, const struct asc_thread
 {
 	enum { EXPECTED = 2, TIMEOUT = 3, SMALL = 4, TOP = 28 };
 	uint32_t value = (uint32_t)th->syscall_args[EXPECTED];
-	size_t n;
-	const struct asc_thread *all = asc_target_threads(look->t, &n);
 
 	if (!th->syscall_args[TIMEOUT] || value < SMALL || value >> TOP)
 		return false;
-	for (size_t i = 0; i < n; i++) {
-		if ((uint32_t)all[i].tid == value)
-			return false;
-	}
-	return true;
+	return !asc_target_thread(look->t, (pid_t)value);
 }
 
 static const struct waits *wait_of(const struct asc_trace *trace)

@@ -20,18 +20,6 @@ static const struct asc_stuck_lock *lock_of(const struct asc_stuck *st, const st
 	return NULL;
 }
 
-static const char *name_of(const struct asc_look *look, pid_t tid)
-{
-	size_t n;
-	const struct asc_thread *th = asc_target_threads(look->t, &n);
-
-	for (size_t i = 0; i < n; i++) {
-		if (th[i].tid == tid)
-			return th[i].name;
-	}
-	return "";
-}
-
 /* "which sleeps in write" */
 static void doing(const struct asc_stuck *st, pid_t tid, char *buf, size_t size)
 {
@@ -66,7 +54,8 @@ static void say(const struct asc_look *look, const struct asc_stuck *st, asc_add
 		snprintf(buf, size, "%s is held by nobody who is in this process (%s)", l->name,
 			 l->how);
 	} else if (l->holder) {
-		ASC_AUTO(asc_freep) char *name = asc_escape(name_of(look, l->holder));
+		const struct asc_thread *th = asc_target_thread(look->t, l->holder);
+		ASC_AUTO(asc_freep) char *name = asc_escape(th ? th->name : "");
 
 		doing(st, l->holder, does, sizeof(does));
 		/* it names a function, as the target's libc has it */

@@ -68,18 +68,6 @@ static void text_frame(struct asc_modules *m, struct asc_out *o, size_t i,
 		     f->signal_frame ? "  <signal handler called>" : "");
 }
 
-static const char *name_of(const struct asc_session *s, pid_t tid)
-{
-	size_t n;
-	const struct asc_thread *th = asc_target_threads(s->data, &n);
-
-	for (size_t i = 0; i < n; i++) {
-		if (th[i].tid == tid)
-			return th[i].name;
-	}
-	return "";
-}
-
 /* "thread 12 worker", or "148 threads: 12 13 ..." over as many lines as it takes. */
 static void text_tids(const struct asc_session *s, struct asc_out *o,
 		      const struct asc_traces *traces, const size_t *members, size_t n)
@@ -89,7 +77,8 @@ static void text_tids(const struct asc_session *s, struct asc_out *o,
 
 	if (n == 1) {
 		pid_t tid = traces->v[members[0]].tid;
-		ASC_AUTO(asc_freep) char *name = asc_escape(name_of(s, tid));
+		const struct asc_thread *th = asc_target_thread(s->data, tid);
+		ASC_AUTO(asc_freep) char *name = asc_escape(th ? th->name : "");
 
 		asc_out_text(o, "thread %d%s%s", (int)tid, name && *name ? " " : "",
 			     name ? name : "");
@@ -200,14 +189,12 @@ static struct asc_error *put_groups(struct asc_session *s, struct asc_out *o,
 /* Several threads may have the name. */
 static void keep_named(struct asc_session *s, struct asc_traces *traces, const char *name)
 {
-	size_t n, kept = 0;
-	const struct asc_thread *th = asc_target_threads(s->data, &n);
+	size_t kept = 0;
 
 	for (size_t i = 0; i < traces->n; i++) {
-		bool keep = false;
-		for (size_t k = 0; k < n && !keep; k++)
-			keep = th[k].tid == traces->v[i].tid && !strcmp(th[k].name, name);
-		if (keep)
+		const struct asc_thread *th = asc_target_thread(s->data, traces->v[i].tid);
+
+		if (th && !strcmp(th->name, name))
 			traces->v[kept++] = traces->v[i];
 		else
 			free(traces->v[i].v);

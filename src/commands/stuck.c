@@ -121,23 +121,11 @@ static struct asc_error *look_deeper(struct asc_session *s, struct asc_out *o, u
 
 /* ---- output ---- */
 
-static const struct asc_thread *thread_of(const struct asc_session *s, pid_t tid)
-{
-	size_t n;
-	const struct asc_thread *th = asc_target_threads(s->data, &n);
-
-	for (size_t i = 0; i < n; i++) {
-		if (th[i].tid == tid)
-			return &th[i];
-	}
-	return NULL;
-}
-
 /* "  48229 worker-1  R  #0 malloc_consolidate  #1 _int_malloc  #3 main x.c:211" */
 static void text_thread(struct asc_session *s, struct asc_out *o, const struct asc_look *look,
 			pid_t tid)
 {
-	const struct asc_thread *th = thread_of(s, tid);
+	const struct asc_thread *th = asc_target_thread(s->data, tid);
 	const struct asc_trace *t = asc_trace_of(look->traces, tid);
 	ASC_AUTO(asc_freep) char *name = asc_escape(th ? th->name : "");
 	char line[1024] = "";
@@ -260,7 +248,7 @@ static void put_json(struct asc_session *s, struct asc_out *o, const struct asc_
 	asc_out_table(o, "threads", NULL, "thread", thread_cols, ASC_ARRAY_SIZE(thread_cols));
 	for (size_t i = 0; i < st->nthreads; i++) {
 		const struct asc_stuck_thread *t = &st->threads[i];
-		const struct asc_thread *th = thread_of(s, t->tid);
+		const struct asc_thread *th = asc_target_thread(s->data, t->tid);
 		const struct asc_value v[] = {
 			ASC_V_INT(t->tid),
 			ASC_V_STR(asc_state_text(th ? th->state : '?')),

@@ -46,6 +46,15 @@ const struct asc_thread *asc_target_threads(const struct asc_target *t, size_t *
 	return t->threads;
 }
 
+const struct asc_thread *asc_target_thread(const struct asc_target *t, pid_t tid)
+{
+	for (size_t i = 0; i < t->nthreads; i++) {
+		if (t->threads[i].tid == tid)
+			return &t->threads[i];
+	}
+	return NULL;
+}
+
 bool asc_target_auxv(const struct asc_target *t, uint64_t type, uint64_t *ret)
 {
 	for (size_t i = 0; i < t->nauxv; i++) {
