@@ -7,7 +7,8 @@
  *           are known to change, and whole arenas, the small ones first: as long as the time allows
  *   after   it is read again: from what the stop has kept, the rest where it is. A page that is as it
  *           was before the stop was so in it (target/overlay). Of a page that is not, only chunk
- *           headers matter to the model: if they are the same in both readings, so were they in the stop.
+ *           headers matter to the model: if they are the same in both readings, so were they in the stop,
+ *           unless they contradict the lists (optimistic_doubt.c).
  *           What is left is not verified, and is said to be, with the arenas it is in.
  *
  * An arena whose lists are too long to be followed in a stop is read as a running process is, all of it:
@@ -237,6 +238,7 @@ static struct asc_error *after_stop(struct asc_round *r, unsigned rounds)
 		ASC_TRY(read_model(r));
 		ASC_TRY(find_changes(r));
 		ASC_TRY(asc_round_settle(r));
+		ASC_TRY(asc_round_doubt(r));
 		asc_round_mark(r);
 	}
 	if (r->let_go)

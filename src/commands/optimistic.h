@@ -43,4 +43,8 @@ ASC_MUST struct asc_error *asc_round_settle(struct asc_round *r);
 /* Say which arenas are meant. Pages of different moments contradict each other: that is no damage. */
 void asc_round_mark(struct asc_round *r);
 
+/* ---- optimistic_doubt.c ---- */
+/* Findings that rest on what was read after the stop: their pages go to r->changed. */
+ASC_MUST struct asc_error *asc_round_doubt(struct asc_round *r);
+
 #endif

@@ -24,38 +24,55 @@ static const struct asc_region *same_region(const struct asc_heap *h, asc_addr a
 /* Chunks of a region, in step with pages that are asked for in ascending order. */
 struct cursor {
 	struct asc_chunk_iter it;
-	struct asc_chunk c;
+	struct asc_chunk c, last; /* last: before c */
 	bool more;
 };
 
 static void cursor_init(struct cursor *k, const struct asc_region *g)
 {
+	*k = (struct cursor){ .last.state = ASC_INUSE };
 	asc_chunk_iter_init(&k->it, g);
 	k->more = asc_chunk_next(&k->it, &k->c);
 }
 
-/* The next chunk whose size field is in [lo, hi). */
-static bool next_in(struct cursor *k, unsigned word, asc_addr lo, asc_addr hi,
-		    struct asc_chunk *ret)
+static void pass(struct cursor *k)
+{
+	k->last = k->c;
+	k->more = asc_chunk_next(&k->it, &k->c);
+}
+
+/* To the first chunk whose size field is at @p lo or behind. */
+static void pass_to(struct cursor *k, unsigned word, asc_addr lo)
 {
 	while (k->more && k->c.addr + word < lo)
-		k->more = asc_chunk_next(&k->it, &k->c);
+		pass(k);
+}
+
+/* The next chunk whose size field is before @p hi. */
+static bool next_in(struct cursor *k, unsigned word, asc_addr hi, struct asc_chunk *ret)
+{
 	if (!k->more || k->c.addr + word >= hi)
 		return false;
 	*ret = k->c;
-	k->more = asc_chunk_next(&k->it, &k->c);
+	pass(k);
 	return true;
 }
 
-/* Do the two readings have the same chunks here? @p used: and none of them free */
+/*
+ * Do the two readings have the same chunks here? @p used: and none of them free, nor the one before, whose
+ * links may be on this page
+ */
 static bool same_chunks(struct cursor *a, struct cursor *b, unsigned word, asc_addr lo, asc_addr hi,
 			bool used)
 {
 	struct asc_chunk x, y;
-	bool same = true;
+	bool same;
 
+	pass_to(a, word, lo);
+	pass_to(b, word, lo);
+	same = !used || (a->last.state == ASC_INUSE && b->last.state == ASC_INUSE);
 	for (;;) {
-		bool in_a = next_in(a, word, lo, hi, &x), in_b = next_in(b, word, lo, hi, &y);
+		bool in_a = next_in(a, word, hi, &x), in_b = next_in(b, word, hi, &y);
 
 		if (in_a && in_b)
 			same &= x.addr == y.addr && x.size == y.size &&

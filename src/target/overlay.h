@@ -47,6 +47,8 @@ ASC_MUST struct asc_error *asc_overlay_end(struct asc_target *overlay,
 					   const struct asc_residency *now);
 /* What was kept of @p range is not used: all of it is to be of one moment. */
 void asc_overlay_forget(struct asc_target *overlay, struct asc_range range);
+/* Was this page read after the stop, and not in it? @p page: its first address */
+bool asc_overlay_is_later(const struct asc_target *overlay, asc_addr page);
 /* Bytes of pages that were read in the stop. */
 uint64_t asc_overlay_fresh_bytes(const struct asc_target *overlay);
 /*

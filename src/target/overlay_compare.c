@@ -143,6 +143,14 @@ struct asc_error *asc_overlay_compare(struct asc_target *t, const asc_range_vec 
 
 /* ---- the verdict ---- */
 
+bool asc_overlay_is_later(const struct asc_target *t, asc_addr page)
+{
+	const struct overlay *o = (const struct overlay *)t;
+	const struct asc_note *n = asc_notes_at(&o->notes, page);
+
+	return n && n->after && !asc_overlay_fresh(o, page);
+}
+
 static int by_addr(const void *a, const void *b)
 {
 	const struct asc_range *x = a, *y = b;

@@ -5,9 +5,11 @@
  * EINTR, children that it never made, queued signals that did not arrive, bytes that changed.
  *
  * load [mb=N] [threads=N] [rest=US] [size=BYTES] [threads that only sleep: idle=N] [no signals: signals=0]
+ *      [spare=N: so many blocks in the main arena that no thread touches]
  * Prints "ready PID". Commands: "gap" (since the last one), "fork" (largest gap while the process
- * itself forks once, and how long the call took), "count", "stop" and "go" (the load), "quit" (verifies: "ok ..." or "WRONG
- * ...").
+ * itself forks once, and how long the call took), "count", "stop" and "go" (the load), "drop" (frees some of the spare
+ * blocks, each between two that stay), "take" (allocates them again), "smash" (clears the flag of one of them that says
+ * that its neighbour is in use), "quit" (verifies: "ok ..." or "WRONG ...").
  */
 #include <errno.h>
 #include <pthread.h>
@@ -25,10 +27,13 @@
 #include <unistd.h>
 
 enum { THREADS_MAX = 64, IDLE_MAX = 2000, IDLE_STACK = 65536 };
+enum { SPARE = 3000, SPARE_MAX = 65536, DROPPED = 8 }; /* too large for a tcache */
 
 static struct {
-	unsigned long mb, threads, rest, size, idle, signals;
-} opt = { 64, 2, 0, 800, 0, 1 };
+	unsigned long mb, threads, rest, size, idle, signals, spare;
+} opt = { 64, 2, 0, 800, 0, 1, 0 };
+
+static char *spare[SPARE_MAX];
 
 static _Atomic bool over, resting;
 static _Atomic uint64_t gap_ns, ops, interrupted, bad, children, sent, received;
@@ -200,6 +205,34 @@ static void start(pthread_t *t, void *(*fn)(void *), void *arg, size_t stack)
 	pthread_attr_destroy(&attr);
 }
 
+/* From the middle on: the first ones are on pages that are read before all others. */
+static char **to_drop(unsigned i)
+{
+	return &spare[opt.spare / 2 + i * (opt.spare / 2 / DROPPED)];
+}
+
+static void drop(void)
+{
+	for (unsigned i = 0; i < DROPPED; i++) {
+		free(*to_drop(i));
+		*to_drop(i) = NULL;
+	}
+	printf("dropped\n");
+}
+
+static void take(void)
+{
+	for (unsigned i = 0; i < DROPPED; i++)
+		*to_drop(i) = malloc(SPARE);
+	printf("taken\n");
+}
+
+static void smash(void)
+{
+	((volatile size_t *)*to_drop(1))[-1] &= ~(size_t)1;
+	printf("smashed\n");
+}
+
 static void bare_fork(void)
 {
 	uint64_t began;
@@ -229,6 +262,12 @@ static void command(const char *line)
 	} else if (!strncmp(line, "stop", 4)) {
 		resting = true;
 		printf("stopped\n");
+	} else if (!strncmp(line, "drop", 4) && opt.spare) {
+		drop();
+	} else if (!strncmp(line, "take", 4) && opt.spare) {
+		take();
+	} else if (!strncmp(line, "smash", 5) && opt.spare) {
+		smash();
 	} else if (!strncmp(line, "go", 2)) {
 		resting = false;
 		printf("going\n");
@@ -241,9 +280,10 @@ static void options(int argc, char **argv)
 	const struct {
 		const char *name;
 		unsigned long *to;
-	} names[] = { { "mb", &opt.mb },     { "threads", &opt.threads },
-		      { "rest", &opt.rest }, { "size", &opt.size },
-		      { "idle", &opt.idle }, { "signals", &opt.signals } };
+	} names[] = { { "mb", &opt.mb },      { "threads", &opt.threads },
+		      { "rest", &opt.rest },  { "size", &opt.size },
+		      { "idle", &opt.idle },  { "signals", &opt.signals },
+		      { "spare", &opt.spare } };
 
 	for (int i = 1; i < argc; i++) {
 		char *eq = strchr(argv[i], '=');
@@ -263,8 +303,11 @@ int main(int argc, char **argv)
 	sigset_t set;
 
 	options(argc, argv);
-	if (opt.threads < 1 || opt.threads > THREADS_MAX || opt.idle > IDLE_MAX || opt.size < 1)
+	if (opt.threads < 1 || opt.threads > THREADS_MAX || opt.idle > IDLE_MAX || opt.size < 1 ||
+	    opt.spare > SPARE_MAX)
 		return 2;
+	for (size_t i = 0; i < opt.spare; i++)
+		spare[i] = malloc(SPARE);
 	not_for_children();
 	sigaction(SIGCHLD, &sa, NULL);
 	sigaction(SIGRTMIN + 3, &sa, NULL);
