@@ -20,6 +20,8 @@ def test_enough():
 def test_damage(victim, name, tmp_path):
     v = victim("corrupt", name)
     _, code, address = v.line("damaged").split()
+    # on its way from printf to read, a thread might be in malloc, and then nothing of its tcache is called damage
+    helpers.wait_for(lambda: helpers.state(v.pid) == "S", 10, "sleep")
     found = arenascope_json("-p", v.pid, "check", rc=(0, 1))
     check(found, code, address, name)
     if name in ("overflow", "fd", "tcache-key", "nothing"):

@@ -4,6 +4,7 @@
 import re
 import shutil
 import signal
+import time
 
 import helpers
 import matrix
@@ -43,9 +44,26 @@ STALLS = {
 EXITS = (0, 1)  # 1: malloc was in mid-operation, so its lists may not add up: the very point
 
 
+def at_rest(pid):
+    """Every thread sleeps, but one that runs on the spot: on a busy machine "ready" may come before that."""
+    def rests(tid):
+        stat = open(f"/proc/{pid}/task/{tid}/stat").read().rpartition(")")[2].split()
+        return stat[0] == "S" or int(stat[11]) + int(stat[12]) >= 20  # ticks
+
+    def all_rest():
+        switches = [helpers.status(pid, t)["voluntary_ctxt_switches"] for t in helpers.tids(pid)]
+        time.sleep(0.05)
+        again = [helpers.status(pid, t)["voluntary_ctxt_switches"] for t in helpers.tids(pid)]
+        return switches == again and all(rests(t) for t in helpers.tids(pid))
+
+    helpers.wait_for(all_rest, 30, "rest")
+
+
 def start(victim, mode, name="hang"):
     v = victim(name, mode)
     v.line("ready")
+    if mode.startswith("loop"):
+        at_rest(v.pid)
     pid = int([line for line in v.lines if line.startswith("pid ")][-1].split()[1])
     return v, pid
 
@@ -81,6 +99,8 @@ def test_verdict_of_32_bit(victim, tmp_path, mode):
     debug = f"--debug-dir={libc.folder}"
     v = victim(libc.build("hang" if mode in HANGS else "stall"), mode, wrapper=libc.wrapper(), core_limit=True, cwd=tmp_path)
     v.line("ready")
+    if mode.startswith("loop"):
+        at_rest(v.pid)
     pid = int([line for line in v.lines if line.startswith("pid ")][-1].split()[1])
     guard = helpers.Untouched(pid)
     found = helpers.arenascope_json("-p", pid, debug, "stuck", rc=EXITS)

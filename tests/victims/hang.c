@@ -87,7 +87,10 @@ static void *allocate(void *arg)
 	while (!go)
 		rest(1);
 	rest(100);
-	free(malloc(BIG));
+	for (;;) { /* who holds the lock may come late to it */
+		free(malloc(BIG));
+		rest(10);
+	}
 	return arg;
 }
 
