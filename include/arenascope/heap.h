@@ -38,40 +38,52 @@ struct asc_chunk {
 };
 
 /**
- * One that is kept, in two words: there may be millions. Sizes are multiples of 8, so the state fits
- * beside them.
+ * Chunks by address, one word each, for there may be millions: address, size and state. What does
+ * not fit in it (sizes of 2 MiB and more, as a rule) has a size of 0 there and stands in a table
+ * beside it. asc_extent_at() reads both.
  */
-struct asc_extent {
-	asc_addr addr;
-	uint64_t word; /**< size | state */
+struct asc_extents {
+	uint64_t *v;
+	size_t n;
+	asc_addr base;		 /**< addresses are told from here ... */
+	unsigned shift;		 /**< ... in units of 1 << shift, as sizes are */
+	struct asc_chunk *large; /**< by address */
+	size_t nlarge;
 };
 
-static inline struct asc_extent asc_extent_make(asc_addr addr, uint64_t size, enum asc_state state)
-{
-	struct asc_extent e;
+/** In a word: the state in the lowest 3 bits, the size in 17, the address in 44. */
+enum { ASC_EXTENT_ADDR = 20, ASC_EXTENT_SIZE_MAX = (1 << 17) - 1 };
 
-	e.addr = addr;
-	e.word = (size & ~(uint64_t)7) | (uint64_t)state;
-	return e;
+/** The chunk of a word without a size. */
+ASC_API struct asc_chunk asc_extent_large(const struct asc_extents *x, uint64_t word);
+
+/** Address and size of a word's chunk; the size is 0 where asc_extent_large() has to be asked for both. */
+static inline asc_addr asc_extent_addr(const struct asc_extents *x, uint64_t word)
+{
+	return x->base + (word >> ASC_EXTENT_ADDR << x->shift);
 }
 
-static inline uint64_t asc_extent_size(const struct asc_extent *e)
+static inline uint64_t asc_extent_size(const struct asc_extents *x, uint64_t word)
 {
-	return e->word & ~(uint64_t)7;
+	return (word >> 3 & ASC_EXTENT_SIZE_MAX) << x->shift;
 }
 
-static inline enum asc_state asc_extent_state(const struct asc_extent *e)
+static inline enum asc_state asc_extent_state(uint64_t word)
 {
-	return (enum asc_state)(e->word & 7);
+	return (enum asc_state)(word & 7);
 }
 
-static inline struct asc_chunk asc_extent_chunk(const struct asc_extent *e)
+/** The chunk at @p i, which is below x->n. */
+static inline struct asc_chunk asc_extent_at(const struct asc_extents *x, size_t i)
 {
+	uint64_t word = x->v[i];
 	struct asc_chunk c;
 
-	c.addr = e->addr;
-	c.size = asc_extent_size(e);
-	c.state = asc_extent_state(e);
+	if (!asc_extent_size(x, word))
+		return asc_extent_large(x, word);
+	c.addr = asc_extent_addr(x, word);
+	c.size = asc_extent_size(x, word);
+	c.state = asc_extent_state(word);
 	return c;
 }
 
@@ -96,8 +108,7 @@ struct asc_region {
 	uint64_t unwalked; /**< bytes of [first, end) that no span covers: damaged */
 
 	/** Every free (binned, fastbin, tcache), top and fencepost chunk, by address. Always there. */
-	const struct asc_extent *extents; /**< points into the arena's */
-	size_t nextents;
+	struct asc_extents extents; /**< points into the arena's */
 
 	/** Only after a walk (heap->walked). One word a chunk: size | state. */
 	uint64_t *chunks;
@@ -141,9 +152,8 @@ struct asc_arena {
 
 	struct asc_region *regions; /**< by address */
 	size_t nregions;
-	struct asc_extent *extents; /**< of all its regions, by address */
-	size_t nextents;
-	bool extents_on_disk; /**< mapped from a file */
+	struct asc_extents extents; /**< of all its regions */
+	bool extents_on_disk;	    /**< mapped from a file */
 	/** Chunks by state; in_use only after a walk. tcache: chunks of this arena's regions. */
 	uint64_t counts[ASC_NSTATES], bytes[ASC_NSTATES];
 	bool in_use_known;

@@ -67,8 +67,8 @@ void asc_seg_init(struct asc_seg_iter *it, const struct asc_region *region)
 /* As next_extent(), for any chunks whatever. */
 static bool cut_extent(const struct asc_region *r, size_t *i, asc_addr pos, struct asc_chunk *ret)
 {
-	for (; *i < r->nextents; (*i)++) {
-		struct asc_chunk c = asc_extent_chunk(&r->extents[*i]);
+	for (; *i < r->extents.n; (*i)++) {
+		struct asc_chunk c = asc_extent_at(&r->extents, *i);
 		uint64_t end;
 
 		if (!asc_add(c.addr, c.size, &end))
@@ -88,15 +88,21 @@ static bool cut_extent(const struct asc_region *r, size_t *i, asc_addr pos, stru
 static inline bool next_extent(const struct asc_region *r, size_t *i, asc_addr pos,
 			       struct asc_chunk *ret)
 {
-	const struct asc_extent *e = r->extents + *i;
-	uint64_t size;
+	const struct asc_extents *x = &r->extents;
+	uint64_t word, size;
+	asc_addr addr;
 
-	if (*i >= r->nextents || e->addr < pos || e->addr < r->first || e->addr >= r->end)
+	if (*i >= x->n)
+		return false;
+	word = x->v[*i];
+	addr = asc_extent_addr(x, word);
+	size = asc_extent_size(x, word);
+	if (addr < pos || addr < r->first || addr >= r->end || !size || size > r->end - addr)
 		return cut_extent(r, i, pos, ret);
-	size = asc_extent_size(e);
-	if (!size || size > r->end - e->addr)
-		return cut_extent(r, i, pos, ret);
-	*ret = asc_extent_chunk(e);
+	/* one by one: a copy of what has just been stored waits for it */
+	ret->addr = addr;
+	ret->size = size;
+	ret->state = asc_extent_state(word);
 	return true;
 }
 

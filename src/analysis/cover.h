@@ -88,22 +88,24 @@ static inline enum asc_seg_class asc_seg_class(enum asc_state s)
 static inline bool asc_seg_next(struct asc_seg_iter *it, struct asc_seg *ret)
 {
 	const struct asc_region *r = it->region;
-	const struct asc_extent *e = r->extents + it->i;
-	uint64_t size;
+	const struct asc_extents *x = &r->extents;
+	uint64_t word, size;
+	asc_addr addr;
 
-	if (it->i >= r->nextents || it->pos < r->first || it->pos > e->addr || e->addr >= r->end ||
-	    r->end > it->end)
+	if (it->i >= x->n || it->pos < r->first || r->end > it->end)
 		return asc_seg_cut(it, ret);
-	size = asc_extent_size(e);
-	if (!size || size > r->end - e->addr)
+	word = x->v[it->i];
+	addr = asc_extent_addr(x, word);
+	size = asc_extent_size(x, word);
+	if (it->pos > addr || addr >= r->end || !size || size > r->end - addr)
 		return asc_seg_cut(it, ret);
 	ret->lo = it->pos;
-	if (e->addr > it->pos) {
-		ret->hi = e->addr;
+	if (addr > it->pos) {
+		ret->hi = addr;
 		ret->class = ASC_SEG_USE;
 	} else {
-		ret->hi = e->addr + size;
-		ret->class = asc_seg_class(asc_extent_state(e));
+		ret->hi = addr + size;
+		ret->class = asc_seg_class(asc_extent_state(word));
 		it->i++;
 	}
 	it->pos = ret->hi;

@@ -312,7 +312,7 @@ static bool many_chunks(const struct asc_heap *h)
 	size_t n = 0;
 
 	for (size_t i = 0; i < h->narenas; i++)
-		n += h->arenas[i].nextents;
+		n += h->arenas[i].extents.n;
 	return n >= MANY;
 }
 

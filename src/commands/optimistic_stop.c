@@ -73,16 +73,16 @@ struct asc_error *asc_round_plan(struct asc_round *r)
 		const size_t begin = r->lists.len;
 		uint64_t bytes = 0;
 
-		for (size_t k = 0; k < a->nextents && bytes <= LISTS_BYTES; k++) {
-			const struct asc_extent *e = &a->extents[k];
-			asc_addr at = asc_align_down(e->addr, page);
+		for (size_t k = 0; k < a->extents.n && bytes <= LISTS_BYTES; k++) {
+			const struct asc_chunk c = asc_extent_at(&a->extents, k);
+			asc_addr at = asc_align_down(c.addr, page);
 
-			if (asc_extent_state(e) == ASC_TOP || asc_extent_state(e) == ASC_FENCE)
+			if (c.state == ASC_TOP || c.state == ASC_FENCE)
 				continue;
 			bytes += page;
 			ASC_TRY(asc_ranges_add(
 				&r->lists, at,
-				asc_align_up(e->addr + 6u * r->first->libc.word, page)));
+				asc_align_up(c.addr + 6u * r->first->libc.word, page)));
 		}
 		if (bytes <= LISTS_BYTES)
 			continue;
@@ -153,13 +153,13 @@ static struct asc_error *add_region(asc_range_vec *v, const struct asc_region *g
 {
 	asc_addr at = g->start;
 
-	for (size_t i = 0; i < g->nextents; i++) {
-		const struct asc_extent *e = &g->extents[i];
+	for (size_t i = 0; i < g->extents.n; i++) {
+		const struct asc_chunk c = asc_extent_at(&g->extents, i);
 
-		if (asc_extent_size(e) < LARGE_CHUNK || e->addr < at)
+		if (c.size < LARGE_CHUNK || c.addr < at)
 			continue;
-		ASC_TRY(asc_ranges_add(v, at, asc_align_up(e->addr + 64, page)));
-		at = asc_align_down(e->addr + asc_extent_size(e) - 16, page);
+		ASC_TRY(asc_ranges_add(v, at, asc_align_up(c.addr + 64, page)));
+		at = asc_align_down(c.addr + c.size - 16, page);
 	}
 	return asc_ranges_add(v, at, g->end);
 }

@@ -287,23 +287,23 @@ static struct asc_error *fast_broken(struct walk *w, asc_addr at, asc_addr p, co
  */
 static asc_addr cut_cycle(struct walk *w, size_t first)
 {
-	asc_extent_vec *v = &w->m->work[w->arena].members;
-	const struct asc_extent *s = v->data + first;
-	size_t n = v->len - first, turtle = 1, len, i = 0;
+	struct asc_extents *x = &w->m->work[w->arena].members;
+	const uint64_t *s = x->v + first;
+	size_t n = x->n - first, turtle = 1, len, i = 0;
 
 	while (turtle * 2 <= n)
 		turtle *= 2;
 	len = n - (turtle - 1);
-	while (i + len < n && s[i].addr != s[i + len].addr)
+	while (i + len < n && s[i] >> ASC_EXTENT_ADDR != s[i + len] >> ASC_EXTENT_ADDR)
 		i++;
-	while (v->len > first + i + len) {
-		uint64_t size = asc_extent_size(&v->data[--v->len]);
+	while (x->n > first + i + len) {
+		uint64_t size = asc_extent_at(x, --x->n).size;
 
 		w->out->count--;
 		w->out->bytes -= size;
 		w->out->raw_bytes -= size;
 	}
-	return v->data[v->len - 1].addr + 2u * w->m->l->word;
+	return asc_extent_at(x, x->n - 1).addr + 2u * w->m->l->word;
 }
 
 /* A fastbin is a stack linked by fd, which is mangled from 2.32 on. */
@@ -312,7 +312,7 @@ static struct asc_error *walk_fast(struct walk *w)
 	struct asc_model *m = w->m;
 	asc_addr p, at = w->head, turtle = 0;
 	uint64_t word[3], step = 1;
-	size_t first = m->work[w->arena].members.len;
+	size_t first = m->work[w->arena].members.n;
 
 	if (!asc_model_word(m, w->head, &p)) {
 		w->out->truncated = true;

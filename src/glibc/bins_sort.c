@@ -11,28 +11,27 @@
 
 enum { RADIX = 256, RADIX_BITS = 8, SMALL = 32 };
 
-static void insertion(struct asc_extent *v, size_t n)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+
+static void insertion(uint64_t *v, size_t n)
 {
 	for (size_t i = 1; i < n; i++) {
-		struct asc_extent e = v[i];
+		uint64_t e = v[i];
 		size_t j = i;
 
-		for (; j && v[j - 1].addr > e.addr; j--)
+		for (; j && v[j - 1] > e; j--)
 			v[j] = v[j - 1];
 		v[j] = e;
 	}
 }
 
-/*
- * By the 8 bits from @p shift on; those above are equal in all, and those below @p low. Depth is at
- * most 8.
- */
-static void radix(struct asc_extent *v, size_t n, unsigned shift, unsigned low)
+/* By the 8 bits from @p shift on; those above are equal in all. Depth is at most 8. */
+static void radix(uint64_t *v, size_t n, unsigned shift)
 {
 	size_t count[RADIX] = { 0 }, next[RADIX], end[RADIX], at = 0;
 
 	for (size_t i = 0; i < n; i++)
-		count[v[i].addr >> shift & 0xff]++;
+		count[v[i] >> shift & 0xff]++;
 	for (size_t b = 0; b < RADIX; b++) {
 		next[b] = at;
 		at += count[b];
@@ -40,39 +39,38 @@ static void radix(struct asc_extent *v, size_t n, unsigned shift, unsigned low)
 	}
 	for (size_t b = 0; b < RADIX; b++) {
 		while (next[b] < end[b]) {
-			struct asc_extent e = v[next[b]];
-			size_t to = e.addr >> shift & 0xff;
+			uint64_t e = v[next[b]];
+			size_t to = e >> shift & 0xff;
 
 			while (to != b) {
-				struct asc_extent other = v[next[to]];
+				uint64_t other = v[next[to]];
 
 				v[next[to]++] = e;
 				e = other;
-				to = e.addr >> shift & 0xff;
+				to = e >> shift & 0xff;
 			}
 			v[next[b]++] = e;
 		}
 	}
-	for (size_t b = 0; b < RADIX && shift > low; b++) {
+	for (size_t b = 0; b < RADIX && shift; b++) {
 		size_t from = end[b] - count[b];
 
 		if (count[b] > SMALL)
-			radix(v + from, count[b],
-			      shift > low + RADIX_BITS ? shift - RADIX_BITS : low, low);
+			radix(v + from, count[b], shift > RADIX_BITS ? shift - RADIX_BITS : 0);
 		else if (count[b] > 1)
 			insertion(v + from, count[b]);
 	}
 }
 
-void asc_extents_sort(struct asc_extent *v, size_t n)
+static void sort_words(uint64_t *v, size_t n)
 {
 	uint64_t differ = 0;
 	bool sorted = true;
-	unsigned high, low;
+	unsigned high;
 
 	for (size_t i = 1; i < n; i++) {
-		differ |= v[i].addr ^ v[0].addr;
-		sorted = sorted && v[i - 1].addr <= v[i].addr;
+		differ |= v[i] ^ v[0];
+		sorted = sorted && v[i - 1] <= v[i];
 	}
 	if (sorted)
 		return;
@@ -80,10 +78,15 @@ void asc_extents_sort(struct asc_extent *v, size_t n)
 		insertion(v, n);
 		return;
 	}
-	/* the first pass by bits that all differ: two are enough for a heap of 64 MiB */
+	/* the first pass by bits that all differ */
 	high = 64 - (unsigned)__builtin_clzll(differ);
-	low = (unsigned)__builtin_ctzll(differ);
-	radix(v, n, high > low + RADIX_BITS ? high - RADIX_BITS : low, low);
+	radix(v, n, high > RADIX_BITS ? high - RADIX_BITS : 0);
+}
+
+void asc_extents_sort(struct asc_extents *x)
+{
+	sort_words(x->v, x->n);
+	asc_extents_sort_large(x);
 }
 
 /* More of them than chunks that the arena has room for are in no list: each is there once, or damage. */
@@ -98,51 +101,71 @@ static size_t members_max(const struct asc_model *m, size_t arena)
 
 static struct asc_error *spill(struct asc_model *m, struct asc_arena_work *w, size_t arena)
 {
-	enum { WORDS = sizeof(struct asc_extent) / sizeof(uint64_t) };
-	size_t had = w->members.len;
+	size_t had = w->members.n;
 
 	if (!w->spill.words) {
 		ASC_TRY(asc_model_spill(m));
-		ASC_TRY(asc_spill_begin(m->spill_fd, members_max(m, arena) * WORDS, &w->spill));
+		ASC_TRY(asc_spill_begin(m->spill_fd, members_max(m, arena), &w->spill));
 	}
 	do
 		ASC_TRY(asc_spill_grow(&w->spill, m->spill_fd));
-	while (w->spill.cap / WORDS <= had);
-	if (w->members.data != (void *)w->spill.words) {
-		memcpy(w->spill.words, w->members.data, had * sizeof(struct asc_extent));
-		m->memory -= asc_min(m->memory, w->members.cap * sizeof(struct asc_extent));
-		free(w->members.data);
-		w->members.data = (struct asc_extent *)(void *)w->spill.words;
+	while (w->spill.cap <= had);
+	if (w->members.v != w->spill.words) {
+		memcpy(w->spill.words, w->members.v, had * sizeof(uint64_t));
+		m->memory -= asc_min(m->memory, w->members_cap * sizeof(uint64_t));
+		free(w->members.v);
+		w->members.v = w->spill.words;
 	}
-	w->members.cap = w->spill.cap / WORDS;
+	w->members_cap = w->spill.cap;
 	return NULL;
 }
 
 /* Room for one more, in memory as long as it may be. */
 static struct asc_error *grow(struct asc_model *m, struct asc_arena_work *w, size_t arena)
 {
-	size_t cap = asc_max(w->members.cap + w->members.cap / 2, 16);
-	struct asc_extent *data;
+	size_t cap = asc_max(w->members_cap + w->members_cap / 2, 16);
+	uint64_t *v;
 
-	if (w->spill.words ||
-	    !asc_model_account(m, (cap - w->members.cap) * sizeof(struct asc_extent)))
+	if (w->spill.words || !asc_model_account(m, (cap - w->members_cap) * sizeof(*v)))
 		return spill(m, w, arena);
-	data = reallocarray(w->members.data, cap, sizeof(*data));
-	if (!data)
+	v = reallocarray(w->members.v, cap, sizeof(*v));
+	if (!v)
 		return asc_err(ASC_ENOMEM, "%zu free chunks", cap);
-	w->members.data = data;
-	w->members.cap = cap;
+	w->members.v = v;
+	w->members_cap = cap;
 	return NULL;
+}
+
+/* Where its regions are is known by then; pieces are in them. */
+static void set_base(struct asc_model *m, struct asc_arena_work *w, size_t arena)
+{
+	const struct asc_arena *a = &m->h->arenas[arena];
+
+	asc_extents_base(&w->members, m->l->word, a->nregions ? a->regions[0].start : 0,
+			 a->nregions ? a->regions[a->nregions - 1].end : 0);
 }
 
 struct asc_error *asc_member_push(struct asc_model *m, size_t arena, asc_addr addr, uint64_t size,
 				  enum asc_state state)
 {
+	const struct asc_chunk c = { addr, size & ~(uint64_t)7, state };
 	struct asc_arena_work *w = &m->work[arena];
+	uint64_t word;
 
-	if (w->members.len == w->members.cap)
+	if (unlikely(w->members.n == w->members_cap)) {
+		if (!w->members_cap)
+			set_base(m, w, arena);
 		ASC_TRY(grow(m, w, arena));
-	w->members.data[w->members.len++] = asc_extent_make(addr, size, state);
+	}
+	if (unlikely(!asc_extent_near(&w->members, addr))) {
+		m->h->complete = false;
+		return asc_model_find(m, "S-EXTENT",
+				      (struct asc_at){ .arena = (int)arena, .addr = addr },
+				      "a free chunk is too far from the arena's other heaps");
+	}
+	if (unlikely(!asc_extent_pack(&w->members, &c, &word)))
+		ASC_TRY(asc_extents_add_large(&w->members, &c));
+	w->members.v[w->members.n++] = word;
 	return NULL;
 }
 
@@ -151,49 +174,75 @@ static bool binned(enum asc_state s)
 	return s == ASC_UNSORTED || s == ASC_SMALL || s == ASC_LARGE;
 }
 
-static struct asc_error *twice(struct asc_model *m, size_t arena, const struct asc_extent *a,
-			       const struct asc_extent *b)
+static struct asc_error *twice(struct asc_model *m, size_t arena, const struct asc_chunk *a,
+			       const struct asc_chunk *b)
 {
-	enum asc_state s = asc_extent_state(a), u = asc_extent_state(b);
 	struct asc_at at = { .arena = (int)arena, .addr = a->addr };
 
-	if (s == ASC_TCACHE && u == ASC_TCACHE)
+	if (a->state == ASC_TCACHE && b->state == ASC_TCACHE)
 		return asc_model_find(m, "C-TCACHE-TWICE", at,
 				      "the chunk is twice in tcaches: it was freed twice, perhaps "
 				      "by two threads");
-	if (binned(s) && binned(u))
+	if (binned(a->state) && binned(b->state))
 		return asc_model_find(m, "C-BIN-TWICE", at, "the chunk is in two bins");
 	return asc_model_find(m, "C-TWICE", at, "the chunk is free twice: %s and %s; a double free",
-			      asc_state_name(s), asc_state_name(u));
+			      asc_state_name(a->state), asc_state_name(b->state));
+}
+
+static struct asc_error *reaches_over(struct asc_model *m, size_t arena, const struct asc_chunk *a,
+				      const struct asc_chunk *b)
+{
+	return asc_model_find(
+		m, "C-OVERLAP", (struct asc_at){ .arena = (int)arena, .addr = a->addr },
+		"free chunk of %" PRIu64 " bytes reaches over the free chunk at 0x%" PRIx64
+		": one of the two sizes is damaged",
+		a->size, b->addr);
+}
+
+/* The member at @p i against the last one that was kept. @p ret_drop: it is the same chunk */
+static struct asc_error *settle_odd(struct asc_model *m, size_t arena, size_t kept, size_t i,
+				    bool *ret_drop)
+{
+	struct asc_extents *x = &m->work[arena].members;
+	struct asc_chunk c = asc_extent_at(x, i), last;
+
+	if (!kept)
+		return NULL;
+	last = asc_extent_at(x, kept - 1);
+	*ret_drop = c.addr == last.addr;
+	if (*ret_drop)
+		return twice(m, arena, &last, &c);
+	if (c.addr >= last.addr + last.size)
+		return NULL;
+	ASC_TRY(reaches_over(m, arena, &last, &c));
+	return asc_extents_cut(x, kept - 1, c.addr - last.addr);
 }
 
 struct asc_error *asc_members_settle(struct asc_model *m, size_t arena)
 {
-	asc_extent_vec *v = &m->work[arena].members;
+	struct asc_extents *x = &m->work[arena].members;
+	asc_addr last = UINT64_MAX, end = 0; /* of the last one that was kept */
 	size_t kept = 0;
 
-	asc_extents_sort(v->data, v->len);
-	for (size_t i = 0; i < v->len; i++) {
-		struct asc_extent *last = kept ? &v->data[kept - 1] : NULL, e = v->data[i];
+	asc_extents_sort(x);
+	for (size_t i = 0; i < x->n; i++) {
+		asc_addr addr = asc_extent_addr(x, x->v[i]);
+		uint64_t size = asc_extent_size(x, x->v[i]);
 
-		if (last && e.addr == last->addr) {
-			ASC_TRY(twice(m, arena, last, &e));
-			continue;
-		}
-		if (last && e.addr < last->addr + asc_extent_size(last)) {
-			uint64_t room = e.addr - last->addr;
+		if (unlikely(!size || addr < end || addr == last)) {
+			struct asc_chunk c = asc_extent_at(x, i);
+			bool drop = false;
 
-			ASC_TRY(asc_model_find(
-				m, "C-OVERLAP",
-				(struct asc_at){ .arena = (int)arena, .addr = last->addr },
-				"free chunk of %" PRIu64
-				" bytes reaches over the free chunk at 0x%" PRIx64
-				": one of the two sizes is damaged",
-				asc_extent_size(last), e.addr));
-			*last = asc_extent_make(last->addr, room, asc_extent_state(last));
+			ASC_TRY(settle_odd(m, arena, kept, i, &drop));
+			if (drop)
+				continue;
+			addr = c.addr;
+			size = c.size;
 		}
-		v->data[kept++] = e;
+		last = addr;
+		end = addr + size;
+		x->v[kept++] = x->v[i];
 	}
-	v->len = kept;
+	x->n = kept;
 	return NULL;
 }

@@ -160,10 +160,10 @@ struct asc_error *asc_walk_damage(struct asc_walk *w, const char *code, const ch
 {
 	asc_addr at = w->p, next = w->end;
 
-	while (w->member < w->member_end && w->member->addr <= at)
+	while (w->member < w->member_end && asc_walk_ahead(w) <= at)
 		w->member++;
 	if (w->member < w->member_end)
-		next = w->member->addr;
+		next = asc_walk_ahead(w);
 	w->unwalked += next - at;
 	w->m->h->complete = false;
 	ASC_TRY(asc_model_find(w->m, code,
@@ -180,7 +180,7 @@ struct asc_error *asc_walk_damage(struct asc_walk *w, const char *code, const ch
 
 struct asc_error *asc_walk_skip(struct asc_walk *w, asc_addr next)
 {
-	while (w->member < w->member_end && w->member->addr < next)
+	while (asc_walk_ahead(w) < next)
 		w->member++;
 	ASC_TRY(end_span(w, w->p));
 	begin_span(w, next);
@@ -200,13 +200,13 @@ static void cut_prev(struct asc_walk *w, asc_addr next)
 
 static bool prev_is_member(const struct asc_walk *w)
 {
-	return w->member > w->m->work[w->arena].members.data && w->member[-1].addr == w->prev;
+	return w->member && asc_extent_at(w->members, w->member - 1).addr == w->prev;
 }
 
 /* The chunk before reaches over the start of a free chunk: take it back and go on at the latter. */
 static struct asc_error *overlap(struct asc_walk *w)
 {
-	asc_addr at = w->prev, next = w->member->addr;
+	asc_addr at = w->prev, next = asc_walk_ahead(w);
 	bool counted = prev_is_member(w);
 	uint64_t unwalked = counted ? 0 : next - at;
 
@@ -282,7 +282,8 @@ struct asc_error *asc_walk_judge(struct asc_walk *w, uint64_t raw, uint64_t prev
 				 "field was overwritten (by one zero byte?),",
 				 raw);
 	restate(w, asc_bin_index(&w->m->h->libc, w->prev_size) < 64 ? ASC_SMALL : ASC_LARGE);
-	ASC_TRY(asc_vec_push(&w->unlisted, asc_extent_make(w->prev, w->prev_size, w->prev_state)));
+	ASC_TRY(asc_vec_push(&w->unlisted,
+			     ((struct asc_chunk){ w->prev, w->prev_size, w->prev_state })));
 	if (w->m->work[w->arena].lists_broken)
 		return NULL; /* that has been said already */
 	return find_here(w, "C-UNLISTED", w->prev, 0,
@@ -355,6 +356,11 @@ static struct asc_error *take_top(struct asc_walk *w, uint64_t raw, uint64_t pre
 	return asc_walk_push(w, left, ASC_TOP);
 }
 
+static enum asc_state member_state(const struct asc_walk *w)
+{
+	return asc_extent_state(w->members->v[w->member]);
+}
+
 /* The slow path: everything that can be said of the header at w->p, the usual included. */
 static struct asc_error *odd(struct asc_walk *w, uint64_t raw, uint64_t prev_size)
 {
@@ -363,13 +369,12 @@ static struct asc_error *odd(struct asc_walk *w, uint64_t raw, uint64_t prev_siz
 	enum asc_state state = ASC_INUSE;
 	struct asc_error *err = NULL;
 
-	while (w->member < w->member_end && w->member->addr < w->p) {
-		if (w->have_prev && w->member->addr > w->prev)
+	while (asc_walk_ahead(w) < w->p) {
+		if (w->have_prev && asc_walk_ahead(w) > w->prev)
 			return overlap(w);
 		w->member++;
 	}
-	if (w->member < w->member_end && w->member->addr == w->p &&
-	    asc_extent_state(w->member) == ASC_FENCE)
+	if (asc_walk_ahead(w) == w->p && member_state(w) == ASC_FENCE)
 		w->member++;
 	if (w->region->has_top && w->p == m->h->arenas[w->arena].top) {
 		w->member = w->member_end;
@@ -379,8 +384,8 @@ static struct asc_error *odd(struct asc_walk *w, uint64_t raw, uint64_t prev_siz
 		return err;
 	if (size < m->l->minsize || size & m->align_mask || size > w->end - w->p)
 		return asc_walk_damage(w, "C-SIZE", "the size field cannot be:", raw);
-	if (w->member < w->member_end && w->member->addr == w->p) {
-		state = asc_extent_state(w->member);
+	if (asc_walk_ahead(w) == w->p) {
+		state = member_state(w);
 		w->member++;
 	}
 	ASC_TRY(asc_walk_judge(w, raw, prev_size));
@@ -423,7 +428,7 @@ static inline __attribute__((__always_inline__)) bool run(struct asc_walk *w, un
 	/* a free chunk ends at the next header: 1 or 0 by its state */
 	uint64_t prev_size = w->prev_size, prev_inuse = !is_free(w->prev_state), n = w->n;
 	enum asc_state prev_state = w->prev_state;
-	asc_addr member = w->member < w->member_end ? w->member->addr : UINT64_MAX;
+	asc_addr member = asc_walk_ahead(w);
 	const asc_addr last = w->win_len >= 2 * word ? base + w->win_len - 2 * word : 0;
 	bool stop = false;
 
@@ -442,14 +447,14 @@ static inline __attribute__((__always_inline__)) bool run(struct asc_walk *w, un
 		if (!swept && !(raw & 1) && unlikely(load(b, word, be) != prev_size))
 			break;
 		if (p == member) {
-			state = asc_extent_state(w->member);
+			state = member_state(w);
 			if (unlikely(state == ASC_TOP || state == ASC_FENCE ||
 				     (is_free(state) && !prev_inuse)))
 				break;
 			if (unlikely((raw & 6) != (is_free(state) ? 0 : used)))
 				break;
 			w->member++;
-			member = w->member < w->member_end ? w->member->addr : UINT64_MAX;
+			member = asc_walk_ahead(w);
 			prev_inuse = !is_free(state);
 		} else {
 			if (unlikely((raw & 6) != used))

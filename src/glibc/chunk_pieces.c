@@ -111,16 +111,16 @@ bool asc_walk_main_fence(struct asc_walk *w, uint64_t raw, uint64_t prev_size,
 	for (int i = 0; i < 2 && !*err; i++) {
 		uint64_t size = i && last ? w->end - w->p : l->hdr;
 
-		*err = asc_vec_push(&w->unlisted, asc_extent_make(w->p, size, ASC_FENCE));
+		*err = asc_vec_push(&w->unlisted, ((struct asc_chunk){ w->p, size, ASC_FENCE }));
 		if (!*err)
 			*err = asc_walk_push(w, size, ASC_FENCE);
 	}
 	if (*err || last)
 		return true;
-	while (w->member < w->member_end && w->member->addr < behind)
+	while (asc_walk_ahead(w) < behind)
 		w->member++;
 	if (w->member < w->member_end)
-		next = find_start(m, behind, w->member->addr);
+		next = find_start(m, behind, asc_walk_ahead(w));
 	w->foreign += next - behind;
 	*err = asc_walk_skip(w, next);
 	return true;
@@ -229,7 +229,7 @@ static struct asc_error *find_all(struct pieces *ps)
 {
 	struct asc_model *m = ps->m;
 	struct asc_arena *a = &m->h->arenas[0];
-	const asc_extent_vec *members = &m->work[0].members;
+	const struct asc_extents *members = &m->work[0].members;
 	asc_addr base = m->h->params.sbrk_base, end;
 	const struct asc_region *zone = zone_of(a, base);
 
@@ -244,15 +244,15 @@ static struct asc_error *find_all(struct pieces *ps)
 			const struct asc_region *z = &a->regions[i];
 			bool holds;
 
-			while (j < members->len && members->data[j].addr < z->start)
+			while (j < members->n && asc_extent_at(members, j).addr < z->start)
 				j++;
-			holds = j < members->len && members->data[j].addr < z->end;
+			holds = j < members->n && asc_extent_at(members, j).addr < z->end;
 			if (holds == (pass == 0))
 				ASC_TRY(search_zone(ps, z));
 		}
 	}
-	for (size_t i = 0; i < members->len && ps->bytes < a->system_mem; i++)
-		ASC_TRY(rescue(ps, members->data[i].addr));
+	for (size_t i = 0; i < members->n && ps->bytes < a->system_mem; i++)
+		ASC_TRY(rescue(ps, asc_extent_at(members, i).addr));
 	return NULL;
 }
 

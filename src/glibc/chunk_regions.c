@@ -79,14 +79,14 @@ struct asc_error *asc_tops_push(struct asc_model *m, size_t arena)
 }
 
 /* First member at or behind @p addr. */
-static size_t seek(const asc_extent_vec *v, asc_addr addr)
+static size_t seek(const struct asc_extents *x, asc_addr addr)
 {
-	size_t lo = 0, hi = v->len;
+	size_t lo = 0, hi = x->n;
 
 	while (lo < hi) {
 		size_t mid = lo + (hi - lo) / 2;
 
-		if (v->data[mid].addr < addr)
+		if (asc_extent_at(x, mid).addr < addr)
 			lo = mid + 1;
 		else
 			hi = mid;
@@ -135,18 +135,20 @@ static void take_sweep(struct asc_walk *w, const struct asc_arena *a, struct asc
 	s->raw.len = s->raw.cap = 0;
 }
 
+typedef ASC_VEC(struct asc_chunk) chunk_vec;
+
 static struct asc_error *walk_region(struct asc_model *m, size_t arena, struct asc_region *r,
-				     asc_extent_vec *unlisted)
+				     chunk_vec *unlisted)
 {
 	struct asc_arena *a = &m->h->arenas[arena];
-	const asc_extent_vec *v = &m->work[arena].members;
-	struct asc_walk w = { .m = m, .arena = arena, .region = r, .keep = true };
+	const struct asc_extents *x = &m->work[arena].members;
+	struct asc_walk w = { .m = m, .arena = arena, .region = r, .keep = true, .members = x };
 	struct asc_error *err;
 
 	w.p = r->first;
 	w.end = r->end;
-	w.member = v->data + seek(v, r->first);
-	w.member_end = v->data + seek(v, r->end);
+	w.member = seek(x, r->first);
+	w.member_end = seek(x, r->end);
 	take_sweep(&w, a, &m->work[arena]);
 	err = asc_walk(&w);
 	for (size_t i = 0; i < w.unlisted.len && !err; i++)
@@ -165,53 +167,65 @@ static struct asc_error *walk_region(struct asc_model *m, size_t arena, struct a
 struct asc_error *asc_arena_walk(struct asc_model *m, size_t arena)
 {
 	struct asc_arena *a = &m->h->arenas[arena];
-	asc_extent_vec more = { 0 };
+	chunk_vec more = { 0 };
 	struct asc_error *err = NULL;
 
 	for (size_t i = 0; i < a->nregions && !err; i++)
 		err = walk_region(m, arena, &a->regions[i], &more);
 	for (size_t i = 0; i < more.len && !err; i++)
-		err = asc_member_push(m, arena, more.data[i].addr, asc_extent_size(&more.data[i]),
-				      asc_extent_state(&more.data[i]));
+		err = asc_member_push(m, arena, more.data[i].addr, more.data[i].size,
+				      more.data[i].state);
 	if (more.len && !err)
-		asc_extents_sort(m->work[arena].members.data, m->work[arena].members.len);
+		asc_extents_sort(&m->work[arena].members);
 	a->in_use_known = true;
 	asc_vec_free(&more);
 	return err;
 }
 
+/* The members are complete, and leave the work for the arena. */
+static void keep_extents(struct asc_model *m, size_t arena)
+{
+	struct asc_arena *a = &m->h->arenas[arena];
+	struct asc_arena_work *w = &m->work[arena];
+	uint64_t *v = NULL;
+
+	a->extents_on_disk = w->spill.words;
+	a->extents = w->members;
+	if (a->extents_on_disk)
+		a->extents.v = asc_spill_end(&w->spill, m->spill_fd, a->extents.n);
+	else if (a->extents.n)
+		v = realloc(a->extents.v, a->extents.n * sizeof(*v));
+	if (v)
+		a->extents.v = v;
+	w->members = (struct asc_extents){ 0 };
+	w->members_cap = 0;
+}
+
 struct asc_error *asc_arena_finish(struct asc_model *m, size_t arena)
 {
 	struct asc_arena *a = &m->h->arenas[arena];
-	asc_extent_vec *v = &m->work[arena].members;
+	const struct asc_extents *x = &a->extents;
 	uint64_t covered = 0;
 
-	a->nextents = v->len;
-	a->extents_on_disk = m->work[arena].spill.words;
-	if (a->extents_on_disk) {
-		a->extents = (struct asc_extent *)(void *)asc_spill_end(&m->work[arena].spill,
-									m->spill_fd, 2 * v->len);
-	} else {
-		shrink(v);
-		a->extents = v->data;
-	}
-	*v = (asc_extent_vec){ a->extents, a->nextents, a->nextents };
+	keep_extents(m, arena);
 	for (size_t i = 0; i < a->nregions; i++) {
 		struct asc_region *r = &a->regions[i];
-		size_t from = seek(v, r->first);
+		size_t from = seek(x, r->first);
 
-		r->extents = a->extents + from;
-		r->nextents = seek(v, r->end) - from;
+		r->extents = *x;
+		r->extents.v = x->v ? x->v + from : NULL;
+		r->extents.n = seek(x, r->end) - from;
 		a->header_bytes += r->first - r->start;
 		a->unwalked_bytes += r->unwalked;
 		covered += r->end - r->start;
 	}
-	for (size_t i = 0; i < v->len; i++) {
-		a->counts[asc_extent_state(&v->data[i])]++;
-		a->bytes[asc_extent_state(&v->data[i])] += asc_extent_size(&v->data[i]);
+	for (size_t i = 0; i < x->n; i++) {
+		enum asc_state state = asc_extent_state(x->v[i]);
+		uint64_t size = asc_extent_size(x, x->v[i]);
+
+		a->counts[state]++;
+		a->bytes[state] += size ? size : asc_extent_at(x, i).size;
 	}
-	v->data = NULL;
-	v->len = v->cap = 0;
 	if (covered >= a->system_mem)
 		return NULL;
 	a->unwalked_bytes += a->system_mem - covered;

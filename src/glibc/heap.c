@@ -36,9 +36,10 @@ static void free_arena(struct asc_arena *a)
 		free_region(&a->regions[i]);
 	free(a->regions);
 	if (a->extents_on_disk)
-		asc_spill_unmap((uint64_t *)(void *)a->extents, 2 * a->nextents);
+		asc_spill_unmap(a->extents.v, a->extents.n);
 	else
-		free(a->extents);
+		free(a->extents.v);
+	free(a->extents.large);
 	free(a->threads);
 }
 
@@ -151,9 +152,10 @@ static void model_deinit(struct asc_model *m)
 	for (size_t i = 0; m->work && i < m->nwork; i++) {
 		if (m->work[i].spill.words) {
 			asc_spill_unmap(m->work[i].spill.words, m->work[i].spill.max);
-			m->work[i].members.data = NULL;
+			m->work[i].members.v = NULL;
 		}
-		asc_vec_free(&m->work[i].members);
+		free(m->work[i].members.v);
+		free(m->work[i].members.large);
 	}
 	for (size_t i = 0; i < m->findings.len; i++)
 		free(m->findings.data[i].message);

@@ -42,11 +42,10 @@ struct asc_region_ref {
 	size_t arena, region;
 };
 
-typedef ASC_VEC(struct asc_extent) asc_extent_vec;
-
 /* What is collected for an arena besides its public part. */
 struct asc_arena_work {
-	asc_extent_vec members;	  /* free, top and fence chunks found by lists and headers */
+	struct asc_extents members; /* free, top and fence chunks found by lists and headers */
+	size_t members_cap;
 	struct asc_spill spill;	  /* where they are if they are too many for memory */
 	bool lists_broken;	  /* a list was not followed to its end */
 	struct asc_sweep *sweeps; /* of its regions, or NULL (sweep.h) */
@@ -167,8 +166,21 @@ ASC_MUST struct asc_error *asc_member_push(struct asc_model *m, size_t arena, as
 					   uint64_t size, enum asc_state state);
 /* Sort members, report and drop what overlaps. */
 ASC_MUST struct asc_error *asc_members_settle(struct asc_model *m, size_t arena);
-void asc_extents_sort(struct asc_extent *v, size_t n);
+void asc_extents_sort(struct asc_extents *x);
 bool asc_chunk_aligned(const struct asc_model *m, asc_addr addr);
+
+/* ---- extents.c ---- */
+
+/* For an arena between @p lo and @p hi of a target of this word size. */
+void asc_extents_base(struct asc_extents *x, unsigned word, asc_addr lo, asc_addr hi);
+/* Can an address be told from the base? */
+bool asc_extent_near(const struct asc_extents *x, asc_addr addr);
+/* A chunk's word. @return false: it needs asc_extents_add_large() as well */
+bool asc_extent_pack(const struct asc_extents *x, const struct asc_chunk *c, uint64_t *ret);
+ASC_MUST struct asc_error *asc_extents_add_large(struct asc_extents *x, const struct asc_chunk *c);
+void asc_extents_sort_large(struct asc_extents *x);
+/* Of sorted ones, make the one at @p i as short as that. */
+ASC_MUST struct asc_error *asc_extents_cut(struct asc_extents *x, size_t i, uint64_t size);
 
 /* ---- chunk.c, chunk_regions.c, chunk_pieces.c ---- */
 

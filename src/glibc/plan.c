@@ -106,7 +106,7 @@ static struct asc_error *add_without_large(struct plan *p, size_t arena)
 {
 	struct asc_model *m = p->m;
 	const struct asc_arena *a = &m->h->arenas[arena];
-	const asc_extent_vec *v = &m->work[arena].members;
+	const struct asc_extents *x = &m->work[arena].members;
 	size_t j = 0;
 
 	m->large_only = true;
@@ -118,10 +118,12 @@ static struct asc_error *add_without_large(struct plan *p, size_t arena)
 		const struct asc_region *r = &a->regions[i];
 		asc_addr at = r->start;
 
-		for (; j < v->len && v->data[j].addr < r->end; j++) {
-			struct asc_chunk c = asc_extent_chunk(&v->data[j]);
+		for (; j < x->n; j++) {
+			struct asc_chunk c = asc_extent_at(x, j);
 			asc_addr hole = asc_align_up(c.addr + 64, m->h->page_size);
 
+			if (c.addr >= r->end)
+				break;
 			if (c.addr < at || c.size < ASC_PLAN_LARGE)
 				continue;
 			ASC_TRY(add(p, at, hole - at));
@@ -154,8 +156,8 @@ static struct asc_error *add_lists(struct plan *p, size_t arena)
 		if (r->heap_info)
 			ASC_TRY(add(p, r->start, r->first - r->start + node));
 	}
-	for (size_t i = 0; i < m->work[arena].members.len; i++)
-		ASC_TRY(add(p, m->work[arena].members.data[i].addr, node));
+	for (size_t i = 0; i < m->work[arena].members.n; i++)
+		ASC_TRY(add(p, asc_extent_at(&m->work[arena].members, i).addr, node));
 	return NULL;
 }
 

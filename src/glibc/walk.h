@@ -11,7 +11,8 @@ struct asc_walk {
 	const struct asc_region *region;
 	bool keep; /* make the chunk table, not only sums */
 	asc_addr end;
-	const struct asc_extent *member, *member_end; /* free chunks ahead, by address */
+	const struct asc_extents *members; /* of the arena, by address */
+	size_t member, member_end;	   /* those ahead, in it */
 
 	asc_addr p; /* next header */
 	asc_addr prev;
@@ -36,8 +37,14 @@ struct asc_walk {
 	struct asc_spill spill;
 	ASC_VEC(struct asc_span) spans;
 	ASC_VEC(asc_addr) index;
-	asc_extent_vec unlisted; /* free chunks and fenceposts that no list knew */
+	ASC_VEC(struct asc_chunk) unlisted; /* free chunks and fenceposts that no list knew */
 };
+
+/* The next member's address; UINT64_MAX: there is none. */
+static inline asc_addr asc_walk_ahead(const struct asc_walk *w)
+{
+	return w->member < w->member_end ? asc_extent_at(w->members, w->member).addr : UINT64_MAX;
+}
 
 ASC_MUST struct asc_error *asc_walk(struct asc_walk *w);
 void asc_walk_deinit(struct asc_walk *w);

@@ -90,20 +90,22 @@ static void find_chunk(const struct asc_region *r, asc_addr addr, struct asc_whe
 /* Without a walk only free chunks are known. */
 static void find_extent(const struct asc_region *r, asc_addr addr, struct asc_where *w)
 {
-	size_t lo = 0, hi = r->nextents;
+	size_t lo = 0, hi = r->extents.n;
 
 	while (lo < hi) {
 		size_t mid = lo + (hi - lo) / 2;
 
-		if (r->extents[mid].addr + asc_extent_size(&r->extents[mid]) <= addr)
+		struct asc_chunk c = asc_extent_at(&r->extents, mid);
+
+		if (c.addr + c.size <= addr)
 			lo = mid + 1;
 		else
 			hi = mid;
 	}
-	if (lo == r->nextents || r->extents[lo].addr > addr)
+	if (lo == r->extents.n || asc_extent_at(&r->extents, lo).addr > addr)
 		return;
 	w->have_chunk = true;
-	w->chunk = asc_extent_chunk(&r->extents[lo]);
+	w->chunk = asc_extent_at(&r->extents, lo);
 }
 
 static const struct asc_heap_thread *owner(const struct asc_heap *h, asc_addr chunk)

@@ -46,6 +46,11 @@ static void lay(struct std_heap *s, const uint8_t *r)
 	hi_poke(s->hi, at, v);
 }
 
+static asc_addr end_of(struct asc_chunk c)
+{
+	return c.addr + c.size;
+}
+
 static void check(const struct asc_heap *h)
 {
 	for (size_t i = 0; i < h->nfindings; i++)
@@ -59,10 +64,9 @@ static void check(const struct asc_heap *h)
 			struct asc_chunk c;
 			asc_addr last = r->first;
 
-			for (size_t k = 1; k < r->nextents; k++)
-				require(r->extents[k].addr >=
-					r->extents[k - 1].addr +
-						asc_extent_size(&r->extents[k - 1]));
+			for (size_t k = 1; k < r->extents.n; k++)
+				require(asc_extent_at(&r->extents, k).addr >=
+					end_of(asc_extent_at(&r->extents, k - 1)));
 			asc_chunk_iter_init(&it, r);
 			while (asc_chunk_next(&it, &c)) {
 				require(c.addr >= last && c.size && c.size <= r->end - c.addr);

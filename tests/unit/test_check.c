@@ -589,11 +589,16 @@ static const struct damage damages[] = {
 };
 enum { NDAMAGES = sizeof(damages) / sizeof(damages[0]) };
 
+static asc_addr end_of(struct asc_chunk c)
+{
+	return c.addr + c.size;
+}
+
 static void check_extents(const struct asc_region *r)
 {
-	for (size_t k = 1; k < r->nextents; k++)
-		assert_true(r->extents[k].addr >=
-			    r->extents[k - 1].addr + asc_extent_size(&r->extents[k - 1]));
+	for (size_t k = 1; k < r->extents.n; k++)
+		assert_true(asc_extent_at(&r->extents, k).addr >=
+			    end_of(asc_extent_at(&r->extents, k - 1)));
 }
 
 /* Sums hold whatever was damaged: each byte of a region is some chunk's, or said not to be walked. */

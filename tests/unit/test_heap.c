@@ -11,6 +11,11 @@
 
 #include "heap_std.h"
 
+static asc_addr end_of(struct asc_chunk c)
+{
+	return c.addr + c.size;
+}
+
 /* Chunk sizes, headers, foreign and unwalked bytes make up system_mem, to the byte. */
 static void check_sums(const struct asc_heap *h, const struct asc_arena *a)
 {
@@ -26,9 +31,9 @@ static void check_sums(const struct asc_heap *h, const struct asc_arena *a)
 		struct asc_chunk c;
 		size_t n = 0, e = 0;
 
-		for (size_t j = 1; j < r->nextents; j++)
-			assert_true(r->extents[j].addr >=
-				    r->extents[j - 1].addr + asc_extent_size(&r->extents[j - 1]));
+		for (size_t j = 1; j < r->extents.n; j++)
+			assert_true(asc_extent_at(&r->extents, j).addr >=
+				    end_of(asc_extent_at(&r->extents, j - 1)));
 		if (!h->walked)
 			continue;
 		asc_chunk_iter_init(&it, r);
@@ -37,13 +42,13 @@ static void check_sums(const struct asc_heap *h, const struct asc_arena *a)
 			if (c.state == ASC_INUSE)
 				continue;
 			/* the extents are the chunks that are not in use */
-			assert_true(e < r->nextents);
-			assert_int_equal(r->extents[e].addr, c.addr);
-			assert_int_equal(asc_extent_size(&r->extents[e]), c.size);
-			assert_int_equal(asc_extent_state(&r->extents[e]), c.state);
+			assert_true(e < r->extents.n);
+			assert_int_equal(asc_extent_at(&r->extents, e).addr, c.addr);
+			assert_int_equal(asc_extent_at(&r->extents, e).size, c.size);
+			assert_int_equal(asc_extent_at(&r->extents, e).state, c.state);
 			e++;
 		}
-		assert_int_equal(e, r->nextents);
+		assert_int_equal(e, r->extents.n);
 		assert_int_equal(n, r->nchunks);
 	}
 }
@@ -295,8 +300,10 @@ static void assert_same_tables(const struct asc_heap *a, const struct asc_heap *
 
 		assert_memory_equal(x->counts, y->counts, sizeof(x->counts));
 		assert_memory_equal(x->bytes, y->bytes, sizeof(x->bytes));
-		assert_int_equal(x->nextents, y->nextents);
-		assert_memory_equal(x->extents, y->extents, x->nextents * sizeof(*x->extents));
+		assert_int_equal(x->extents.n, y->extents.n);
+		assert_memory_equal(x->extents.v, y->extents.v,
+				    x->extents.n * sizeof(*x->extents.v));
+		assert_int_equal(x->extents.nlarge, y->extents.nlarge);
 		assert_int_equal(x->nregions, y->nregions);
 		for (size_t k = 0; k < x->nregions; k++) {
 			const struct asc_region *r = &x->regions[k], *q = &y->regions[k];
@@ -333,9 +340,11 @@ static void test_many(void **state)
 	assert_int_equal(h->nfindings, 0);
 	assert_int_equal(h->arenas[0].regions[0].nchunks, 20000);
 	check_sums(h, &h->arenas[0]);
-	for (size_t i = 0, n = 0; i < h->arenas[0].nextents; i++, n++) {
-		assert_true(asc_heap_where(h, h->arenas[0].extents[i].addr + 8, &w));
-		assert_int_equal(w.chunk.addr, h->arenas[0].extents[i].addr);
+	for (size_t i = 0, n = 0; i < h->arenas[0].extents.n; i++, n++) {
+		struct asc_chunk c = asc_extent_at(&h->arenas[0].extents, i);
+
+		assert_true(asc_heap_where(h, c.addr + 8, &w));
+		assert_int_equal(w.chunk.addr, c.addr);
 		assert_int_equal(w.prev.addr + w.prev.size, w.chunk.addr);
 	}
 	asc_heap_free(h);

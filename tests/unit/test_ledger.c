@@ -13,6 +13,7 @@
 #include "analysis/cover.h"
 #include "arch/arch.h"
 #include "arenascope/ledger.h"
+#include "extents.h"
 #include "target/target.h"
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -34,8 +35,9 @@ struct toy {
 	struct toy_chunk c[MAX_CHUNKS];
 	size_t n;
 	bool top;
-	struct asc_extent extents[MAX_CHUNKS];
-	size_t next;
+	uint64_t words[MAX_CHUNKS];
+	struct asc_chunk large[MAX_CHUNKS];
+	struct asc_extents extents;
 	bool present[REGION / 256 + 64], swapped[REGION / 256 + 64];
 };
 
@@ -75,6 +77,7 @@ static void toy_make(struct toy *t, asc_addr base, uint64_t page, bool main)
 	bool was_free = false;
 
 	memset(t, 0, sizeof(*t));
+	t->extents = packed_in(t->words, t->large);
 	t->base = base;
 	t->page = page;
 	t->first = main ? 16 * rnd(5) : 64 + 16 * rnd(4);
@@ -104,8 +107,7 @@ static void toy_make(struct toy *t, asc_addr base, uint64_t page, bool main)
 	t->c[t->n++] = (struct toy_chunk){ pos, t->len - pos, t->top ? ASC_TOP : ASC_FENCE };
 	for (size_t i = 0; i < t->n; i++)
 		if (t->c[i].state != ASC_INUSE)
-			t->extents[t->next++] =
-				asc_extent_make(base + t->c[i].off, t->c[i].size, t->c[i].state);
+			packed_add(&t->extents, base + t->c[i].off, t->c[i].size, t->c[i].state);
 	for (size_t i = 0, mode = rnd(3); i < (t->tail + page - 1) / page; i++) {
 		t->present[i] = mode == 0 || (mode == 1 ? rnd(2) : rnd(10) != 0);
 		t->swapped[i] = !t->present[i] && rnd(3) == 0;
@@ -146,8 +148,7 @@ static void toy_heap_make(struct toy_heap *h, uint64_t with_seed)
 					  .heap_info = i ? t->base : 0,
 					  .mprotect_size = i ? t->tail : 0,
 					  .has_top = t->top,
-					  .extents = t->extents,
-					  .nextents = t->next };
+					  .extents = t->extents };
 		h->arenas[i] = (struct asc_arena){ .index = i,
 						   .initialised = true,
 						   .regions = r,
@@ -604,21 +605,23 @@ static void test_owners(void **state)
 /* Chunks that overlap, leave their region or wrap: every byte still counts exactly once. */
 static void test_malformed(void **state)
 {
-	struct asc_extent bad[] = {
-		asc_extent_make(0x10010, 0x3000, ASC_LARGE),
-		asc_extent_make(0x11000, 0x100, ASC_TCACHE),
-		asc_extent_make(0x12ff0, 0x2000, ASC_UNSORTED),
-		asc_extent_make(0x13000, UINT64_MAX - 0x100, ASC_SMALL),
-		asc_extent_make(0x14000, UINT64_MAX, ASC_FASTBIN),
-		asc_extent_make(0x1f000, 0x5000, ASC_TOP),
-		asc_extent_make(0x30000, 0x5000, ASC_LARGE),
+	static const struct asc_chunk chunks[] = {
+		{ 0x10010, 0x3000, ASC_LARGE },	      { 0x11000, 0x100, ASC_TCACHE },
+		{ 0x12ff0, 0x2000, ASC_UNSORTED },    { 0x13000, UINT64_MAX - 0x100, ASC_SMALL },
+		{ 0x14000, UINT64_MAX, ASC_FASTBIN }, { 0x1f000, 0x5000, ASC_TOP },
+		{ 0x30000, 0x5000, ASC_LARGE },
 	};
+	uint64_t words[7];
+	struct asc_chunk large[7];
+	struct asc_extents bad = packed_in(words, large);
+
+	for (size_t i = 0; i < 7; i++)
+		packed_add(&bad, chunks[i].addr, chunks[i].size, chunks[i].state);
 	struct asc_region r[2] = { { .start = 0x10000,
 				     .first = 0x10010,
 				     .end = 0x20000,
 				     .has_top = true,
-				     .extents = bad,
-				     .nextents = 7 },
+				     .extents = bad },
 				   { .start = 0x18000,
 				     .first = 0x18000,
 				     .end = 0x28000,

@@ -9,6 +9,7 @@
 
 #include "arenascope/pins.h"
 #include "base/num.h"
+#include "extents.h"
 #include "target/target.h"
 
 enum { MAX = 300, PAGE = 4096, LEN = 64 * PAGE, BASE = 0x10000000 };
@@ -19,9 +20,11 @@ struct toy {
 	struct asc_region region;
 	struct asc_span span;
 	uint64_t words[MAX];
-	struct asc_extent extents[MAX];
+	uint64_t free_words[MAX];
+	struct asc_chunk large[MAX];
+	struct asc_extents extents;
 	struct asc_chunk chunks[MAX];
-	size_t n, next;
+	size_t n;
 	struct asc_residency *res;
 	bool present[LEN / PAGE];
 };
@@ -49,6 +52,7 @@ static void make(struct toy *t, uint64_t with)
 
 	assert_non_null(runs);
 	memset(t, 0, sizeof(*t));
+	t->extents = packed_in(t->free_words, t->large);
 	seed = with;
 	max = rnd(2) ? 600 : 9000;
 	while (t->n < MAX - 1 && LEN - pos > 16384) {
@@ -68,7 +72,7 @@ static void make(struct toy *t, uint64_t with)
 
 		t->words[i] = c->size | c->state;
 		if (c->state != ASC_INUSE)
-			t->extents[t->next++] = asc_extent_make(c->addr, c->size, c->state);
+			packed_add(&t->extents, c->addr, c->size, c->state);
 	}
 	for (size_t i = 0; i < LEN / PAGE; i++) {
 		t->present[i] = rnd(4) != 0;
@@ -82,7 +86,6 @@ static void make(struct toy *t, uint64_t with)
 					 .end = BASE + LEN,
 					 .has_top = true,
 					 .extents = t->extents,
-					 .nextents = t->next,
 					 .chunks = t->words,
 					 .nchunks = t->n,
 					 .spans = &t->span,
@@ -242,19 +245,17 @@ static void test_buckets(void **state)
 	(void)state;
 	make(&t, 1);
 	asc_residency_free(t.res);
-	struct asc_extent e[] = {
-		asc_extent_make(BASE + 16, PAGE - 16, ASC_LARGE),     /* 16 live: 0.4 % */
-		asc_extent_make(BASE + PAGE + 2048, 2048, ASC_LARGE), /* 50 % */
-		asc_extent_make(BASE + 3 * PAGE, PAGE, ASC_LARGE),    /* 0 % */
-		asc_extent_make(BASE + 5 * PAGE - 16, 16, ASC_LARGE)
-	}; /* 99.6 % */
+	t.extents = packed_in(t.free_words, t.large);
+	packed_add(&t.extents, BASE + 16, PAGE - 16, ASC_LARGE);     /* 16 live: 0.4 % */
+	packed_add(&t.extents, BASE + PAGE + 2048, 2048, ASC_LARGE); /* 50 % */
+	packed_add(&t.extents, BASE + 3 * PAGE, PAGE, ASC_LARGE);    /* 0 % */
+	packed_add(&t.extents, BASE + 5 * PAGE - 16, 16, ASC_LARGE); /* 99.6 % */
 	struct asc_page_run *runs = calloc(1, sizeof(*runs));
 
 	assert_non_null(runs);
 	runs[0] = (struct asc_page_run){ BASE, BASE + 5 * PAGE, ASC_PAGE_PRESENT };
 	assert_null(asc_residency_init(ASC_RESIDENCY_PAGEMAP, PAGE, runs, 1, &t.res));
-	t.region.extents = e;
-	t.region.nextents = 4;
+	t.region.extents = t.extents;
 	assert_null(asc_utilisation(&t.heap, t.res, -1, &u));
 	assert_int_equal(u.pages[0], 1);
 	assert_int_equal(u.pages[1], 1);
