@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "child.h"
 #include "target/foresight.h"
 
 enum { PAGES = 64, PAGE = 4096 };
@@ -24,13 +25,6 @@ enum { PAGES = 64, PAGE = 4096 };
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
-
-struct child {
-	pid_t pid;
-	int to, from;
-	char *area; /* of PAGES pages, the first half touched */
-	struct asc_target *live;
-};
 
 static void touch(char *area, int page)
 {
@@ -79,16 +73,16 @@ static void obey(char what, char *area)
 	}
 }
 
-static void child_main(int from, int to)
+static void fill(char *area)
 {
-	char *area = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-			  -1, 0);
-	char what;
-
 	for (int i = 0; i < PAGES / 2; i++)
 		touch(area, i);
-	if (write(to, &area, sizeof(area)) != sizeof(area))
-		_exit(1);
+}
+
+static void obey_all(int from, int to, char *area)
+{
+	char what;
+
 	while (read(from, &what, 1) == 1) {
 		unsigned char there[PAGES] = { 0 };
 
@@ -99,41 +93,17 @@ static void child_main(int from, int to)
 		if (write(to, there, sizeof(there)) != sizeof(there))
 			_exit(1);
 	}
-	_exit(0);
 }
 
 static void begin(struct child *c)
 {
-	int down[2], up[2];
-
-	assert_int_equal(pipe(down), 0);
-	assert_int_equal(pipe(up), 0);
-	c->pid = fork();
-	if (!c->pid) {
-		close(down[1]); /* its end is the parent's */
-		close(up[0]);
-		child_main(down[0], up[1]);
-	}
-	close(down[0]);
-	close(up[1]);
-	c->to = down[1];
-	c->from = up[0];
-	assert_int_equal(read(c->from, &c->area, sizeof(c->area)), sizeof(c->area));
-	assert_null(asc_live_open(c->pid, NULL, &c->live));
+	assert_true(child_begin(c, PAGES * PAGE, fill, obey_all));
 }
 
 static void tell(struct child *c, char what, unsigned char there[PAGES])
 {
 	assert_int_equal(write(c->to, &what, 1), 1);
 	assert_int_equal(read(c->from, there, PAGES), PAGES);
-}
-
-static void end(struct child *c)
-{
-	asc_target_close(c->live);
-	close(c->to);
-	close(c->from);
-	waitpid(c->pid, NULL, 0);
 }
 
 static void stop(struct child *c)
@@ -195,7 +165,7 @@ static void test_holds(void **state)
 	assert_pages(&c, f->residency, there);
 	release(&c);
 	asc_foresight_free(f);
-	end(&c);
+	child_end(&c);
 }
 
 static void test_stale(void **state)
@@ -224,7 +194,7 @@ static void test_stale(void **state)
 		asc_residency_free(now);
 		release(&c);
 		asc_foresight_free(f);
-		end(&c);
+		child_end(&c);
 	}
 }
 
@@ -243,7 +213,7 @@ static void test_moved(void **state)
 	assert_false(asc_foresight_holds(f, c.live));
 	release(&c);
 	asc_foresight_free(f);
-	end(&c);
+	child_end(&c);
 }
 
 int main(void)

@@ -15,14 +15,14 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "child.h"
 #include "target/overlay.h"
 
 enum { PAGES = 64, TOUCHED = 32, PAGE = 4096 };
 static const uint64_t NEVER = UINT64_MAX;
 
-struct child {
-	pid_t pid;
-	int to, from;
+struct pages {
+	struct child child;
 	asc_addr area; /* of PAGES pages, the first TOUCHED ones hold their numbers */
 	struct asc_target *live, *overlay;
 	struct asc_residency *before, *now;
@@ -33,18 +33,18 @@ struct order {
 	unsigned char page, value;
 };
 
-static void child_main(int from, int to)
+static void fill(char *area)
 {
-	unsigned char *area = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE,
-				   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	struct order o;
-
 	for (int i = 0; i < TOUCHED; i++)
 		memset(area + (size_t)i * PAGE, i + 1, PAGE);
-	if (write(to, &area, sizeof(area)) != sizeof(area))
-		_exit(1);
+}
+
+static void obey(int from, int to, char *area)
+{
+	struct order o;
+
 	while (read(from, &o, sizeof(o)) == sizeof(o)) {
-		unsigned char *page = area + (size_t)o.page * PAGE;
+		unsigned char *page = (unsigned char *)area + (size_t)o.page * PAGE;
 
 		if (o.what == 'd')
 			madvise(page, PAGE, MADV_DONTNEED);
@@ -53,52 +53,35 @@ static void child_main(int from, int to)
 		if (write(to, &o.what, 1) != 1)
 			_exit(1);
 	}
-	_exit(0);
 }
 
-static void tell(struct child *c, char what, unsigned page, unsigned value)
+static void tell(struct pages *c, char what, unsigned page, unsigned value)
 {
 	struct order o = { what, (unsigned char)page, (unsigned char)value };
 
-	assert_int_equal(write(c->to, &o, sizeof(o)), sizeof(o));
-	assert_int_equal(read(c->from, &o.what, 1), 1);
+	assert_int_equal(write(c->child.to, &o, sizeof(o)), sizeof(o));
+	assert_int_equal(read(c->child.from, &o.what, 1), 1);
 }
 
-static void begin(struct child *c, uint64_t room)
+static void begin(struct pages *c, uint64_t room)
 {
-	int down[2], up[2];
-
-	*c = (struct child){ 0 };
-	assert_int_equal(pipe(down), 0);
-	assert_int_equal(pipe(up), 0);
-	c->pid = fork();
-	if (!c->pid) {
-		close(down[1]);
-		close(up[0]);
-		child_main(down[0], up[1]);
-	}
-	close(down[0]);
-	close(up[1]);
-	c->to = down[1];
-	c->from = up[0];
-	assert_int_equal(read(c->from, &c->area, sizeof(c->area)), sizeof(c->area));
-	assert_null(asc_live_open(c->pid, NULL, &c->live));
+	*c = (struct pages){ 0 };
+	assert_true(child_begin(&c->child, PAGES * PAGE, fill, obey));
+	c->area = (asc_addr)(uintptr_t)c->child.area;
+	c->live = c->child.live;
 	assert_null(asc_residency_read(c->live, &c->before));
 	assert_null(asc_overlay_new(c->live, c->before, room, &c->overlay));
 }
 
-static void end(struct child *c)
+static void end(struct pages *c)
 {
 	asc_target_close(c->overlay);
 	asc_residency_free(c->before);
 	asc_residency_free(c->now);
-	asc_target_close(c->live);
-	close(c->to);
-	close(c->from);
-	waitpid(c->pid, NULL, 0);
+	child_end(&c->child);
 }
 
-static void stop(struct child *c)
+static void stop(struct pages *c)
 {
 	assert_null(asc_target_stop(c->live, NULL));
 	asc_residency_free(c->now);
@@ -106,7 +89,7 @@ static void stop(struct child *c)
 	assert_null(asc_overlay_begin(c->overlay, c->now, NEVER));
 }
 
-static void go(struct child *c)
+static void go(struct pages *c)
 {
 	struct asc_pause p;
 
@@ -114,7 +97,7 @@ static void go(struct child *c)
 	assert_null(asc_overlay_end(c->overlay, NULL));
 }
 
-static unsigned byte_of(struct child *c, unsigned page)
+static unsigned byte_of(struct pages *c, unsigned page)
 {
 	unsigned char b = 0;
 
@@ -123,7 +106,7 @@ static unsigned byte_of(struct child *c, unsigned page)
 }
 
 /* All at once; also in pieces that begin and end inside pages. */
-static void read_all(struct child *c)
+static void read_all(struct pages *c)
 {
 	static unsigned char whole[PAGES * PAGE], parts[PAGES * PAGE];
 
@@ -136,7 +119,7 @@ static void read_all(struct child *c)
 }
 
 /* The pages that are said to have changed, as bits. */
-static uint64_t changed(struct child *c, uint64_t *ret_steady)
+static uint64_t changed(struct pages *c, uint64_t *ret_steady)
 {
 	struct asc_range *v;
 	uint64_t bits = 0;
@@ -154,7 +137,7 @@ static uint64_t changed(struct child *c, uint64_t *ret_steady)
 
 static void test_three_readings(void **state)
 {
-	struct child c;
+	struct pages c;
 	struct asc_range two;
 	uint64_t steady;
 
@@ -189,7 +172,7 @@ static void test_three_readings(void **state)
 /* A page that came between the first reading and the stop is proven by nothing but the stop. */
 static void test_new_page(void **state)
 {
-	struct child c;
+	struct pages c;
 	uint64_t steady;
 
 	(void)state;
@@ -212,7 +195,7 @@ static void test_new_page(void **state)
 /* The stop does not ask which pages there are: what is not the same before and after it is not proven. */
 static void test_asked_later(void **state)
 {
-	struct child c;
+	struct pages c;
 	struct asc_pause p;
 	uint64_t steady;
 
@@ -243,7 +226,7 @@ static void test_asked_later(void **state)
 
 static void test_next_round(void **state)
 {
-	struct child c;
+	struct pages c;
 	uint64_t steady;
 
 	(void)state;
@@ -268,7 +251,7 @@ static void test_next_round(void **state)
 
 static void test_forget(void **state)
 {
-	struct child c;
+	struct pages c;
 	struct asc_range all;
 	uint64_t steady;
 
@@ -291,7 +274,7 @@ static void test_forget(void **state)
 /* Time or room is up: nothing more is taken, nothing is made up, and it is said. */
 static void test_cut(void **state)
 {
-	struct child c;
+	struct pages c;
 	struct asc_range all;
 	unsigned char b;
 	uint64_t steady;
@@ -324,7 +307,7 @@ static void test_cut(void **state)
 	end(&c);
 }
 
-static bool same(struct child *c, unsigned but)
+static bool same(struct pages *c, unsigned but)
 {
 	struct asc_range r = { c->area + but * PAGE, PAGE };
 	const asc_range_vec v = { .data = &r, .len = 1, .cap = 1 };
@@ -332,7 +315,7 @@ static bool same(struct child *c, unsigned but)
 	return asc_overlay_is_same(c->overlay, &v);
 }
 
-static bool compares(struct child *c, unsigned but)
+static bool compares(struct pages *c, unsigned but)
 {
 	struct asc_range r = { c->area + but * PAGE, PAGE };
 	const asc_range_vec v = { .data = &r, .len = 1, .cap = 1 };
@@ -345,7 +328,7 @@ static bool compares(struct child *c, unsigned but)
 /* The first reading is that of the stop: what was kept is the same, and so is all else once more. */
 static void test_first_is_enough(void **state)
 {
-	struct child c;
+	struct pages c;
 	uint64_t steady;
 
 	(void)state;
@@ -370,7 +353,7 @@ static void test_first_is_enough(void **state)
 /* Every single page that changes, before the stop or after it, is noticed. */
 static void test_first_is_not_enough(void **state)
 {
-	struct child c;
+	struct pages c;
 
 	(void)state;
 	for (unsigned page = 0; page < TOUCHED; page++) {
