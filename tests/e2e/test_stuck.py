@@ -62,7 +62,7 @@ def at_rest(pid):
 def start(victim, mode, name="hang"):
     v = victim(name, mode)
     v.line("ready")
-    if mode.startswith("loop"):
+    if mode in ("loop", "loop-alone"):
         at_rest(v.pid)
     pid = int([line for line in v.lines if line.startswith("pid ")][-1].split()[1])
     return v, pid
@@ -99,7 +99,7 @@ def test_verdict_of_32_bit(victim, tmp_path, mode):
     debug = f"--debug-dir={libc.folder}"
     v = victim(libc.build("hang" if mode in HANGS else "stall"), mode, wrapper=libc.wrapper(), core_limit=True, cwd=tmp_path)
     v.line("ready")
-    if mode.startswith("loop"):
+    if mode in ("loop", "loop-alone"):
         at_rest(v.pid)
     pid = int([line for line in v.lines if line.startswith("pid ")][-1].split()[1])
     guard = helpers.Untouched(pid)
