@@ -256,13 +256,33 @@ enum asc_page_flags {
 	ASC_PAGE_HUGE = 16,    /**< part of a transparent huge page mapping */
 	ASC_PAGE_HUGETLB = 32, /**< from the hugetlb pool: present, but not in Rss */
 	ASC_PAGE_DEVICE = 64,  /**< device or kernel memory (vvar ...): present, but not in Rss */
+	ASC_PAGE_FLAGS = 127,  /**< all of them */
 };
 
 /** A run of pages with the same flags. Runs without PRESENT or SWAPPED are not kept. */
 struct asc_page_run {
-	asc_addr start, end;
-	unsigned flags;
+	uint64_t word; /**< start | flags, which are below the size of any page */
+	asc_addr end;
 };
+
+static inline struct asc_page_run asc_page_run_make(asc_addr start, asc_addr end, unsigned flags)
+{
+	struct asc_page_run r;
+
+	r.word = (start & ~(uint64_t)ASC_PAGE_FLAGS) | flags;
+	r.end = end;
+	return r;
+}
+
+static inline asc_addr asc_page_run_start(const struct asc_page_run *r)
+{
+	return r->word & ~(uint64_t)ASC_PAGE_FLAGS;
+}
+
+static inline unsigned asc_page_run_flags(const struct asc_page_run *r)
+{
+	return (unsigned)(r->word & ASC_PAGE_FLAGS);
+}
 
 enum asc_residency_source {
 	ASC_RESIDENCY_UNKNOWN, /**< nothing is known: every count is unknown, not 0 */
@@ -276,7 +296,7 @@ struct asc_residency {
 	enum asc_residency_source source;
 	struct asc_page_run *v; /**< sorted, not overlapping */
 	size_t n;
-	/** Present bytes that count in Rss (no zero page, hugetlb, device) in runs before i; n + 1 entries. */
+	/** Present bytes that count in Rss (no zero page, hugetlb, device) before every 16th run. */
 	uint64_t *present_before;
 	uint64_t *swapped_before; /**< likewise, swapped bytes; NULL where no page is swapped */
 	uint64_t page_size;

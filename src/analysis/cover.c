@@ -33,15 +33,15 @@ struct asc_amount asc_cursor_merge(struct asc_cursor *c, asc_addr lo, asc_addr h
 	}
 	while (c->i < c->res->n && c->res->v[c->i].end <= lo)
 		c->i++;
-	for (size_t i = c->i; i < c->res->n && c->res->v[i].start < hi; i++) {
+	for (size_t i = c->i; i < c->res->n && asc_page_run_start(&c->res->v[i]) < hi; i++) {
 		const struct asc_page_run *run = &c->res->v[i];
-		uint64_t from = asc_max(run->start, lo), to = asc_min(run->end, hi);
+		uint64_t from = asc_max(asc_page_run_start(run), lo), to = asc_min(run->end, hi);
 
 		if (from >= to)
 			continue;
-		if (run->flags & ASC_PAGE_SWAPPED)
+		if (run->word & ASC_PAGE_SWAPPED)
 			a.swapped += to - from;
-		else if (!(run->flags & (ASC_PAGE_ZERO | ASC_PAGE_HUGETLB | ASC_PAGE_DEVICE)))
+		else if (!(run->word & (ASC_PAGE_ZERO | ASC_PAGE_HUGETLB | ASC_PAGE_DEVICE)))
 			a.present += to - from;
 		c->i = i;
 	}

@@ -28,8 +28,8 @@ static inline bool asc_cursor_whole(const struct asc_cursor *c, asc_addr lo, asc
 {
 	const struct asc_page_run *run = c->res && c->i < c->res->n ? &c->res->v[c->i] : NULL;
 
-	return run && run->start <= lo && hi <= run->end && lo < hi &&
-	       !(run->flags &
+	return run && asc_page_run_start(run) <= lo && hi <= run->end && lo < hi &&
+	       !(run->word &
 		 (ASC_PAGE_SWAPPED | ASC_PAGE_ZERO | ASC_PAGE_HUGETLB | ASC_PAGE_DEVICE));
 }
 

@@ -84,13 +84,14 @@ static void segment(struct asc_utilisation *u, struct page *p, const struct asc_
 		return;
 	while (*run < res->n && res->v[*run].end <= s->lo)
 		(*run)++;
-	for (size_t i = *run; i < res->n && res->v[i].start < s->hi; i++) {
-		asc_addr lo = asc_max(res->v[i].start, s->lo), hi = asc_min(res->v[i].end, s->hi);
+	for (size_t i = *run; i < res->n && asc_page_run_start(&res->v[i]) < s->hi; i++) {
+		asc_addr lo = asc_max(asc_page_run_start(&res->v[i]), s->lo),
+			 hi = asc_min(res->v[i].end, s->hi);
 		const unsigned not_rss = ASC_PAGE_SWAPPED | ASC_PAGE_ZERO | ASC_PAGE_HUGETLB |
 					 ASC_PAGE_DEVICE;
 
 		*run = i;
-		if (res->v[i].flags & not_rss || lo >= hi)
+		if (asc_page_run_flags(&res->v[i]) & not_rss || lo >= hi)
 			continue;
 		u->resident += hi - lo;
 		u->live += live ? hi - lo : 0;

@@ -35,9 +35,10 @@ static uint64_t present_from(const struct asc_model *m, asc_addr p, uint64_t wan
 	if (!res || res->source == ASC_RESIDENCY_UNKNOWN)
 		return want;
 	i = asc_residency_seek(res, p);
-	if (i == res->n || res->v[i].start > p)
+	if (i == res->n || asc_page_run_start(&res->v[i]) > p)
 		return ASC_CACHE_PAGE;
-	while (i + 1 < res->n && res->v[i + 1].start == res->v[i].end && res->v[i].end - p < want)
+	while (i + 1 < res->n && asc_page_run_start(&res->v[i + 1]) == res->v[i].end &&
+	       res->v[i].end - p < want)
 		i++;
 	return asc_min(want, res->v[i].end - p);
 }

@@ -21,7 +21,7 @@ static asc_addr next_present(const struct asc_model *m, asc_addr at, asc_addr en
 	if (!res || res->source == ASC_RESIDENCY_UNKNOWN)
 		return at;
 	i = asc_residency_seek(res, at);
-	return i == res->n ? end : asc_min(asc_max(at, res->v[i].start), end);
+	return i == res->n ? end : asc_min(asc_max(at, asc_page_run_start(&res->v[i])), end);
 }
 
 static bool plausible(const struct asc_model *m, uint64_t raw, uint64_t room)

@@ -150,7 +150,7 @@ static asc_addr next_page(const struct hunt *h, asc_addr a, asc_addr end)
 		i = asc_residency_seek(m->res, a);
 		if (i == m->res->n)
 			return end;
-		return asc_max(a, m->res->v[i].start);
+		return asc_max(a, asc_page_run_start(&m->res->v[i]));
 	}
 	return end;
 }

@@ -43,9 +43,10 @@ static uint64_t present(const struct asc_model *m, asc_addr at, uint64_t want)
 	if (!res || res->source == ASC_RESIDENCY_UNKNOWN)
 		return want;
 	i = asc_residency_seek(res, at);
-	if (i == res->n || res->v[i].start > at)
+	if (i == res->n || asc_page_run_start(&res->v[i]) > at)
 		return 0;
-	while (i + 1 < res->n && res->v[i + 1].start == res->v[i].end && res->v[i].end - at < want)
+	while (i + 1 < res->n && asc_page_run_start(&res->v[i + 1]) == res->v[i].end &&
+	       res->v[i].end - at < want)
 		i++;
 	return asc_min(want, res->v[i].end - at);
 }
@@ -158,9 +159,13 @@ static inline __attribute__((__always_inline__)) struct asc_error *keep_free(
 	const struct asc_model *m, struct asc_sweep *s, struct trail *t, unsigned word, bool be)
 {
 	uint64_t w[5];
+	unsigned n = 3;
 
-	for (unsigned i = 0; i < 5; i++)
+	for (unsigned i = 0; i < n; i++) {
 		w[i] = load(t->b + (i + 1) * word, word, be);
+		if (!i && w[0] >= m->large_min)
+			n = 5;
+	}
 	return keep_node(m, s, t, w);
 }
 

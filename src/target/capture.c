@@ -185,9 +185,10 @@ static struct asc_error *add_part(struct capture *c, const struct asc_map *m,
 		return add_run(c, lo, hi, false);
 	for (size_t i = asc_residency_seek(res, lo); lo < hi; i++) {
 		const struct asc_page_run *r = i < res->n ? &res->v[i] : NULL;
-		asc_addr start = r ? asc_min(asc_max(r->start, lo), hi) : hi;
+		asc_addr start = r ? asc_min(asc_max(asc_page_run_start(r), lo), hi) : hi;
 		asc_addr end = r ? asc_min(r->end, hi) : hi;
-		bool zeros = r && (r->flags & ASC_PAGE_ZERO) && !(r->flags & ASC_PAGE_SWAPPED);
+		unsigned flags = r ? asc_page_run_flags(r) : 0;
+		bool zeros = (flags & ASC_PAGE_ZERO) && !(flags & ASC_PAGE_SWAPPED);
 
 		if (start > lo)
 			ASC_TRY(add_run(c, lo, start, true));

@@ -167,15 +167,14 @@ typedef ASC_VEC(struct asc_page_run) run_vec;
 static struct asc_error *add_run(run_vec *v, asc_addr start, asc_addr end, unsigned flags)
 {
 	struct asc_page_run *last = v->len ? &v->data[v->len - 1] : NULL;
-	struct asc_page_run run = { .start = start, .end = end, .flags = flags };
 
 	if (end < start || (last && last->end > start))
 		return NULL; /* only where segments do not begin on pages */
-	if (last && last->end == start && last->flags == flags) {
+	if (last && last->end == start && asc_page_run_flags(last) == flags) {
 		last->end = end;
 		return NULL;
 	}
-	return asc_vec_push(v, run);
+	return asc_vec_push(v, asc_page_run_make(start, end, flags));
 }
 
 static unsigned flags_of(const struct asc_core *c, const struct asc_core_seg *seg)

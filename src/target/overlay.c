@@ -76,9 +76,10 @@ static void take_note(struct overlay *o, uint64_t page, const uint8_t *bytes)
 static bool in_runs(const struct asc_residency *r, asc_addr addr, asc_addr *ret_end)
 {
 	size_t i = asc_residency_seek(r, addr);
-	bool in = i < r->n && r->v[i].start <= addr;
+	asc_addr start = i < r->n ? asc_page_run_start(&r->v[i]) : UINT64_MAX;
+	bool in = i < r->n && start <= addr;
 
-	*ret_end = i >= r->n ? UINT64_MAX : in ? r->v[i].end : r->v[i].start;
+	*ret_end = in ? r->v[i].end : start;
 	return in;
 }
 

@@ -153,23 +153,24 @@ static struct asc_error *add(struct scan *s, uint64_t start, uint64_t end, unsig
 	start = asc_max(start, s->done);
 	s->done = asc_max(s->done, end);
 	while (start < end) {
-		struct asc_page_run run = { start, end, flags };
+		asc_addr upto = end;
+		unsigned more = flags;
 		const struct asc_map *m;
 
 		while (s->at < s->maps->n && s->maps->v[s->at].end <= start)
 			s->at++;
 		m = s->at < s->maps->n ? &s->maps->v[s->at] : NULL;
 		if (m && m->start <= start) {
-			run.end = asc_min(end, m->end);
+			upto = asc_min(end, m->end);
 			if (is_hugetlb(s->p, m))
-				run.flags |= ASC_PAGE_HUGETLB;
+				more |= ASC_PAGE_HUGETLB;
 			else if (is_device(m, flags))
-				run.flags |= ASC_PAGE_DEVICE;
+				more |= ASC_PAGE_DEVICE;
 		} else if (m) {
-			run.end = asc_min(end, m->start);
+			upto = asc_min(end, m->start);
 		}
-		ASC_TRY(asc_vec_push(&s->runs, run));
-		start = run.end;
+		ASC_TRY(asc_vec_push(&s->runs, asc_page_run_make(start, upto, more)));
+		start = upto;
 	}
 	return NULL;
 }

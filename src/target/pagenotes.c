@@ -118,7 +118,7 @@ struct asc_error *asc_notes_make(struct asc_notes *s, const struct asc_residency
 	for (size_t i = 0; i < res->n; i++) {
 		uint64_t end = (res->v[i].end - 1) / bytes;
 
-		for (uint64_t nr = res->v[i].start / bytes; nr <= end; nr++)
+		for (uint64_t nr = asc_page_run_start(&res->v[i]) / bytes; nr <= end; nr++)
 			ASC_TRY(make_block(s, nr));
 	}
 	return NULL;

@@ -12,6 +12,8 @@
 #include "base/num.h"
 #include "base/vec.h"
 
+enum { EVERY = 16 };
+
 /* Present for the reader of a ledger: in Rss. The zero page, hugetlb and device pages are not. */
 static bool counts(unsigned flags)
 {
@@ -23,7 +25,7 @@ static int by_start(const void *a, const void *b)
 {
 	const struct asc_page_run *x = a, *y = b;
 
-	return (x->start > y->start) - (x->start < y->start);
+	return (x->word > y->word) - (x->word < y->word);
 }
 
 /* Sort, drop the empty and absent, merge neighbours. @return false if runs overlap */
@@ -33,17 +35,19 @@ static bool normalise(struct asc_page_run *v, size_t *n)
 	bool sorted = true;
 
 	for (size_t i = 1; i < *n && sorted; i++)
-		sorted = v[i - 1].start <= v[i].start;
+		sorted = v[i - 1].word <= v[i].word;
 	if (!sorted)
 		asc_sort(v, *n, sizeof(*v), by_start);
 	for (size_t i = 0; i < *n; i++) {
 		struct asc_page_run *last = kept ? &v[kept - 1] : NULL;
+		asc_addr start = asc_page_run_start(&v[i]);
+		unsigned flags = asc_page_run_flags(&v[i]);
 
-		if (v[i].start >= v[i].end || !(v[i].flags & (ASC_PAGE_PRESENT | ASC_PAGE_SWAPPED)))
+		if (start >= v[i].end || !(flags & (ASC_PAGE_PRESENT | ASC_PAGE_SWAPPED)))
 			continue;
-		if (last && v[i].start < last->end)
+		if (last && start < last->end)
 			return false;
-		if (last && last->end == v[i].start && last->flags == v[i].flags)
+		if (last && last->end == start && asc_page_run_flags(last) == flags)
 			last->end = v[i].end;
 		else
 			v[kept++] = v[i];
@@ -52,24 +56,38 @@ static bool normalise(struct asc_page_run *v, size_t *n)
 	return true;
 }
 
-/* The sums before each run; there may be millions of runs, and nearly always none is swapped. */
+static uint64_t bytes_of(const struct asc_page_run *run, bool swapped)
+{
+	unsigned flags = asc_page_run_flags(run);
+
+	return (swapped ? flags & ASC_PAGE_SWAPPED : counts(flags))
+		       ? run->end - asc_page_run_start(run)
+		       : 0;
+}
+
+/* The sums before each EVERY of runs; there may be millions, and nearly always none is swapped. */
 static bool sum_up(struct asc_residency *r)
 {
-	bool swapped = false;
+	const size_t n = r->n / EVERY + 1;
+	uint64_t present = 0, swapped = 0;
+	bool any = false;
 
-	for (size_t i = 0; i < r->n && !swapped; i++)
-		swapped = r->v[i].flags & ASC_PAGE_SWAPPED;
-	r->present_before = calloc(r->n + 1, sizeof(*r->present_before));
-	r->swapped_before = swapped ? calloc(r->n + 1, sizeof(*r->swapped_before)) : NULL;
-	if (!r->present_before || (swapped && !r->swapped_before))
+	for (size_t i = 0; i < r->n && !any; i++)
+		any = asc_page_run_flags(&r->v[i]) & ASC_PAGE_SWAPPED;
+	r->present_before = calloc(n, sizeof(*r->present_before));
+	r->swapped_before = any ? calloc(n, sizeof(*r->swapped_before)) : NULL;
+	if (!r->present_before || (any && !r->swapped_before))
 		return false;
-	for (size_t i = 0; i < r->n; i++) {
-		uint64_t len = r->v[i].end - r->v[i].start;
-
-		r->present_before[i + 1] = r->present_before[i] + (counts(r->v[i].flags) ? len : 0);
-		if (swapped)
-			r->swapped_before[i + 1] =
-				r->swapped_before[i] + (r->v[i].flags & ASC_PAGE_SWAPPED ? len : 0);
+	for (size_t i = 0; i <= r->n; i++) {
+		if (i % EVERY == 0) {
+			r->present_before[i / EVERY] = present;
+			if (any)
+				r->swapped_before[i / EVERY] = swapped;
+		}
+		if (i == r->n)
+			break;
+		present += bytes_of(&r->v[i], false);
+		swapped += bytes_of(&r->v[i], true);
 	}
 	return true;
 }
@@ -125,24 +143,28 @@ size_t asc_residency_seek(const struct asc_residency *r, asc_addr addr)
 	return lo;
 }
 
-/* Bytes of @p before's kind below @p addr. */
-static uint64_t below(const struct asc_residency *r, const uint64_t *before, asc_addr addr)
+/* Bytes below @p addr: present or swapped ones, with their sums. */
+static uint64_t below(const struct asc_residency *r, bool swapped, asc_addr addr)
 {
+	const uint64_t *before = swapped ? r->swapped_before : r->present_before;
 	size_t i = asc_residency_seek(r, addr);
+	uint64_t sum = before[i / EVERY];
 
-	if (i == r->n || r->v[i].start >= addr || before[i + 1] == before[i])
-		return before[i];
-	return before[i] + (addr - r->v[i].start);
+	for (size_t k = i - i % EVERY; k < i; k++)
+		sum += bytes_of(&r->v[k], swapped);
+	if (i < r->n && asc_page_run_start(&r->v[i]) < addr && bytes_of(&r->v[i], swapped))
+		sum += addr - asc_page_run_start(&r->v[i]);
+	return sum;
 }
 
 uint64_t asc_resident_bytes(const struct asc_residency *r, asc_addr lo, asc_addr hi)
 {
-	return lo < hi ? below(r, r->present_before, hi) - below(r, r->present_before, lo) : 0;
+	return lo < hi ? below(r, false, hi) - below(r, false, lo) : 0;
 }
 
 uint64_t asc_swapped_bytes(const struct asc_residency *r, asc_addr lo, asc_addr hi)
 {
 	if (!r->swapped_before || lo >= hi)
 		return 0;
-	return below(r, r->swapped_before, hi) - below(r, r->swapped_before, lo);
+	return below(r, true, hi) - below(r, true, lo);
 }

@@ -150,18 +150,18 @@ static void print_residency(const struct asc_target *t, const struct asc_residen
 			tid = threads[i].tid;
 	}
 	for (size_t i = 0; i < r->n; i++) {
-		uint64_t len = r->v[i].end - r->v[i].start;
+		uint64_t len = r->v[i].end - asc_page_run_start(&r->v[i]);
 
-		zero += r->v[i].flags & ASC_PAGE_ZERO ? len : 0;
-		huge += r->v[i].flags & ASC_PAGE_HUGE ? len : 0;
-		hugetlb += r->v[i].flags & ASC_PAGE_HUGETLB ? len : 0;
-		device += r->v[i].flags & ASC_PAGE_DEVICE ? len : 0;
+		zero += r->v[i].word & ASC_PAGE_ZERO ? len : 0;
+		huge += r->v[i].word & ASC_PAGE_HUGE ? len : 0;
+		hugetlb += r->v[i].word & ASC_PAGE_HUGETLB ? len : 0;
+		device += r->v[i].word & ASC_PAGE_DEVICE ? len : 0;
 	}
 	printf(", \"source\": %d, \"runs\": %zu, \"resident\": %" PRIu64 ", \"swapped\": %" PRIu64
 	       ", \"zero\": %" PRIu64 ", \"huge\": %" PRIu64 ", \"hugetlb\": %" PRIu64
 	       ", \"device\": %" PRIu64 ", \"rss\": %" PRIu64 ", \"swap\": %" PRIu64 ", ",
-	       (int)r->source, r->n, r->present_before[r->n],
-	       r->swapped_before ? r->swapped_before[r->n] : 0, zero, huge, hugetlb, device,
+	       (int)r->source, r->n, asc_resident_bytes(r, 0, UINT64_MAX),
+	       asc_swapped_bytes(r, 0, UINT64_MAX), zero, huge, hugetlb, device,
 	       smaps_sum(asc_target_pid(t), tid, "Rss:"),
 	       smaps_sum(asc_target_pid(t), tid, "Swap:"));
 	print_text("why", r->why_unknown);

@@ -123,7 +123,7 @@ static void test_capture(void **state)
 	assert_null(asc_image_add_thread(t, &th));
 	assert_null(asc_image_set_auxv(t, 9, 77));
 	assert_non_null(runs);
-	runs[0] = (struct asc_page_run){ 0x11000, 0x12000, ASC_PAGE_PRESENT };
+	runs[0] = asc_page_run_make(0x11000, 0x12000, ASC_PAGE_PRESENT);
 	assert_null(asc_residency_init(ASC_RESIDENCY_PAGEMAP, PAGE, runs, 1, &res));
 
 	fails(asc_capture(t, res, ranges, ASC_ARRAY_SIZE(ranges), PAGE, &c), ASC_ENOMEM);

@@ -165,8 +165,8 @@ static void toy_heap_make(struct toy_heap *h, uint64_t with_seed)
 					 : t->swapped[k] ? ASC_PAGE_SWAPPED
 							 : 0;
 
-			runs[n++] = (struct asc_page_run){ t->base + k * page,
-							   t->base + (k + 1) * page, flags };
+			runs[n++] = asc_page_run_make(t->base + k * page, t->base + (k + 1) * page,
+						      flags);
 		}
 	}
 	h->heap.params.curbrk_known = true;
@@ -571,7 +571,7 @@ static void test_owners(void **state)
 	(void)state;
 	assert_non_null(runs);
 	for (size_t i = 0; i < maps.n; i++)
-		runs[i] = (struct asc_page_run){ m[i].start, m[i].end, ASC_PAGE_PRESENT };
+		runs[i] = asc_page_run_make(m[i].start, m[i].end, ASC_PAGE_PRESENT);
 	assert_null(asc_residency_init(ASC_RESIDENCY_PAGEMAP, PAGE, runs, maps.n, &res));
 	in.res = res;
 	for (int i = 0; i < 2; i++) {
@@ -644,7 +644,7 @@ static void test_malformed(void **state)
 
 	(void)state;
 	assert_non_null(runs);
-	runs[0] = (struct asc_page_run){ 0x10000, 0x40000, ASC_PAGE_PRESENT };
+	runs[0] = asc_page_run_make(0x10000, 0x40000, ASC_PAGE_PRESENT);
 	assert_null(asc_residency_init(ASC_RESIDENCY_PAGEMAP, 4096, runs, 1, &res));
 	struct asc_ledger_in in = { .heaps = heaps, .nheaps = 1, .res = res, .maps = &maps };
 	struct asc_trim_in tin = { .heap = &heap, .res = res, .arena = -1 };

@@ -76,8 +76,8 @@ static void make(struct toy *t, uint64_t with)
 	}
 	for (size_t i = 0; i < LEN / PAGE; i++) {
 		t->present[i] = rnd(4) != 0;
-		runs[nruns++] = (struct asc_page_run){ BASE + i * PAGE, BASE + (i + 1) * PAGE,
-						       t->present[i] ? ASC_PAGE_PRESENT : 0 };
+		runs[nruns++] = asc_page_run_make(BASE + i * PAGE, BASE + (i + 1) * PAGE,
+						  t->present[i] ? ASC_PAGE_PRESENT : 0);
 	}
 	assert_null(asc_residency_init(ASC_RESIDENCY_PAGEMAP, PAGE, runs, nruns, &t->res));
 	t->span = (struct asc_span){ BASE, BASE + LEN, 0, t->n };
@@ -253,7 +253,7 @@ static void test_buckets(void **state)
 	struct asc_page_run *runs = calloc(1, sizeof(*runs));
 
 	assert_non_null(runs);
-	runs[0] = (struct asc_page_run){ BASE, BASE + 5 * PAGE, ASC_PAGE_PRESENT };
+	runs[0] = asc_page_run_make(BASE, BASE + 5 * PAGE, ASC_PAGE_PRESENT);
 	assert_null(asc_residency_init(ASC_RESIDENCY_PAGEMAP, PAGE, runs, 1, &t.res));
 	t.region.extents = t.extents;
 	assert_null(asc_utilisation(&t.heap, t.res, -1, &u));

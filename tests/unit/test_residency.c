@@ -72,7 +72,7 @@ static struct asc_residency *make(const unsigned *flags)
 	size_t n = 0;
 
 	for (uint64_t p = 0; p < PAGES; p++)
-		runs[n++] = (struct asc_page_run){ p * PAGE, (p + 1) * PAGE, flags[p] };
+		runs[n++] = asc_page_run_make(p * PAGE, (p + 1) * PAGE, flags[p]);
 	shuffle(runs, n);
 	assert_null(asc_residency_init(ASC_RESIDENCY_SCAN, PAGE, runs, n, &r));
 	return r;
@@ -90,8 +90,9 @@ static void test_against_brute_force(void **state)
 			flags[p] = p && rnd(3) ? flags[p - 1] : kinds[rnd(kind_count)];
 		r = make(flags);
 		for (size_t i = 1; i < r->n; i++)
-			assert_true(r->v[i - 1].end < r->v[i].start ||
-				    r->v[i - 1].flags != r->v[i].flags);
+			assert_true(r->v[i - 1].end < asc_page_run_start(&r->v[i]) ||
+				    asc_page_run_flags(&r->v[i - 1]) !=
+					    asc_page_run_flags(&r->v[i]));
 		for (int k = 0; k < 50; k++) {
 			uint64_t lo = rnd((PAGES + 2) * PAGE), hi = rnd((PAGES + 2) * PAGE);
 			size_t at = asc_residency_seek(r, lo);
@@ -102,9 +103,10 @@ static void test_against_brute_force(void **state)
 			assert_true(at == r->n || r->v[at].end > lo);
 			assert_true(!at || r->v[at - 1].end <= lo);
 		}
-		assert_int_equal(asc_resident_bytes(r, 0, UINT64_MAX), r->present_before[r->n]);
+		assert_int_equal(asc_resident_bytes(r, 0, UINT64_MAX),
+				 brute(flags, 0, (PAGES + 2) * PAGE, false));
 		assert_int_equal(asc_swapped_bytes(r, 0, UINT64_MAX),
-				 r->swapped_before ? r->swapped_before[r->n] : 0);
+				 brute(flags, 0, (PAGES + 2) * PAGE, true));
 		asc_residency_free(r);
 	}
 }
@@ -116,16 +118,16 @@ static void test_edges(void **state)
 	struct asc_error *err;
 
 	(void)state;
-	runs[0] = (struct asc_page_run){ 0, 2 * PAGE, ASC_PAGE_PRESENT };
-	runs[1] = (struct asc_page_run){ PAGE, 3 * PAGE, ASC_PAGE_PRESENT };
+	runs[0] = asc_page_run_make(0, 2 * PAGE, ASC_PAGE_PRESENT);
+	runs[1] = asc_page_run_make(PAGE, 3 * PAGE, ASC_PAGE_PRESENT);
 	err = asc_residency_init(ASC_RESIDENCY_SCAN, PAGE, runs, 2, &r);
 	assert_non_null(err);
 	assert_null(r);
 	asc_error_free(err);
 	runs = calloc(3, sizeof(*runs));
-	runs[0] = (struct asc_page_run){ UINT64_MAX - PAGE + 1, UINT64_MAX, ASC_PAGE_PRESENT };
-	runs[1] = (struct asc_page_run){ 5, 5, ASC_PAGE_PRESENT };
-	runs[2] = (struct asc_page_run){ 9, 4, ASC_PAGE_PRESENT };
+	runs[0] = asc_page_run_make(UINT64_MAX - PAGE + 1, UINT64_MAX, ASC_PAGE_PRESENT);
+	runs[1] = asc_page_run_make(5 * PAGE, 5 * PAGE, ASC_PAGE_PRESENT);
+	runs[2] = asc_page_run_make(9 * PAGE, 4 * PAGE, ASC_PAGE_PRESENT);
 	assert_null(asc_residency_init(ASC_RESIDENCY_SCAN, PAGE, runs, 3, &r));
 	assert_int_equal(r->n, 1);
 	assert_int_equal(asc_resident_bytes(r, 0, UINT64_MAX), PAGE - 1);
