@@ -21,7 +21,7 @@ ASC_MUST struct asc_error *asc_capture_optimistic_run(struct asc_session *s, uns
 						      struct asc_foresight *before);
 
 /* ---- capture_hooks.c ---- */
-/* ARENASCOPE_FAULT=freeze:1, for tests: SIGSTOP in the stop; afterwards wait until it goes on. */
+/* ARENASCOPE_FAULT=freeze:1, for tests: SIGSTOP in the stop; afterwards stop ourselves, too. */
 void asc_session_freeze(const struct asc_session *s, bool begin);
 /* ARENASCOPE_FAULT=stall:MS, for tests: reading is as slow as that, in every stop. */
 void asc_session_stall(void);

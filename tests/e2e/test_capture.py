@@ -84,6 +84,14 @@ def truth_of(pid, command):
     return helpers.arenascope(*TOOL, "-p", pid, "--capture=copy", "--max-pause=60s", command, rc=None).json
 
 
+def frozen(pid):
+    """Every thread has come to rest by the signal, and nobody holds one any more."""
+    try:
+        return all(helpers.state(pid, t) == "T" and helpers.status(pid, t)["TracerPid"] == "0" for t in helpers.tids(pid))
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 def compared(v, engine, command, *options, truth_of=truth_of, form=TOOL):
     """A capture, and the truth of the very moment of its (last) stop: a copy, if nothing else is asked for."""
     tool = subprocess.Popen([helpers.HOOKED, *form, "-p", str(v.pid), f"--capture={engine}", *options, command],
@@ -91,12 +99,13 @@ def compared(v, engine, command, *options, truth_of=truth_of, form=TOOL):
                             env={**os.environ, "ARENASCOPE_FAULT": "freeze:1"})
     truth = None
     while tool.poll() is None:
-        if helpers.state(v.pid) == "T" and helpers.status(v.pid)["TracerPid"] == "0":
-            if engine == "fork":
-                tool.wait(60)
-            else:
-                tool.send_signal(signal.SIGSTOP)
-                helpers.wait_for(lambda: helpers.state(tool.pid) == "T", 10, "the tool to stop")
+        # the tool has stopped itself when all of it stands still; a fork reads on, and nothing of that is of the target
+        if engine == "fork" and frozen(v.pid):
+            tool.wait(60)
+        if tool.poll() is not None:
+            break
+        if helpers.state(tool.pid) == "T":
+            assert frozen(v.pid)
             truth = truth_of(v.pid, command)
             # under load again, so that what is read after the stop differs
             v.signal(signal.SIGCONT)
@@ -105,6 +114,7 @@ def compared(v, engine, command, *options, truth_of=truth_of, form=TOOL):
         time.sleep(0.001)
     out, err = tool.communicate()
     if helpers.state(v.pid) == "T":
+        helpers.wait_for(lambda: frozen(v.pid), 20, "every thread to be frozen")
         truth = truth_of(v.pid, command)
         v.signal(signal.SIGCONT)
     if tool.returncode == 75: # malloc-info says what malloc_info() would, or nothing
@@ -163,9 +173,8 @@ def meanwhile(v, command, *options):
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                             env={**os.environ, "ARENASCOPE_FAULT": "freeze:1"})
     while tool.poll() is None:
-        if helpers.state(v.pid) == "T" and helpers.status(v.pid)["TracerPid"] == "0":
-            tool.send_signal(signal.SIGSTOP)
-            helpers.wait_for(lambda: helpers.state(tool.pid) == "T", 10, "the tool to stop")
+        if helpers.state(tool.pid) == "T":
+            assert frozen(v.pid)
             v.signal(signal.SIGCONT)
             helpers.wait_for(lambda: helpers.state(v.pid) != "T", 10, "SIGCONT")
             if command:
