@@ -152,5 +152,5 @@ void asc_notes_sorted(const struct asc_notes *s, struct asc_note_block **ret)
 		if (s->blocks[i])
 			ret[n++] = s->blocks[i];
 	}
-	asc_sort(ret, n, sizeof(*ret), by_nr);
+	asc_sort(ret, n, sizeof(struct asc_note_block *), by_nr);
 }
