@@ -122,7 +122,8 @@ struct asc_error *asc_overlay_compare(struct asc_target *t, const asc_range_vec 
 {
 	struct overlay *o = (struct overlay *)t;
 	const size_t n = o->notes.nblocks;
-	ASC_AUTO(asc_freep) struct asc_note_block **blocks = calloc(n + 1, sizeof(*blocks));
+	ASC_AUTO(asc_freep)
+	struct asc_note_block **blocks = calloc(n + 1, sizeof(struct asc_note_block *));
 	struct comparison c = {
 		.o = o, .but = but, .blocks = blocks, .n = n, .interrupted = interrupted
 	};
