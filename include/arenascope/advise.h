@@ -67,9 +67,10 @@ struct asc_advice {
 struct asc_advise_in {
 	const struct asc_heap *heap; /**< may be NULL: not glibc's malloc */
 	const struct asc_ledger *ledger;
-	const struct asc_prediction *trim, *reclaim; /**< NULL without a heap */
-	const struct asc_utilisation *pages;	     /**< ditto */
-	const char *const *env; /**< "NAME=value" of the target's environment */
+	/** For what stays because of a foreign brk (trim) and of mlock (reclaim); NULL: nothing does. */
+	const struct asc_prediction *trim, *reclaim;
+	const struct asc_utilisation *pages; /**< NULL without a heap */
+	const char *const *env;		     /**< "NAME=value" of the target's environment */
 	size_t nenv;
 	bool env_known;
 	const char *allocator; /**< who malloc is, or NULL */

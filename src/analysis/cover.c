@@ -136,6 +136,16 @@ bool asc_seg_cut(struct asc_seg_iter *it, struct asc_seg *ret)
 	return true;
 }
 
+bool asc_many_chunks(const struct asc_heap *heap)
+{
+	enum { MANY = 20000 };
+	size_t n = 0;
+
+	for (size_t i = 0; i < heap->narenas; i++)
+		n += heap->arenas[i].extents.n;
+	return n >= MANY;
+}
+
 /* ---- runs of free memory ---- */
 
 struct run {
@@ -143,40 +153,6 @@ struct run {
 	bool top;
 	unsigned chunks;
 };
-
-/* What mtrim looks at: @p consolidate: fastbin chunks too, and neighbours become one. */
-struct run_iter {
-	const struct asc_region *region;
-	bool consolidate;
-	size_t i;
-	asc_addr pos;
-};
-
-static bool next_run(struct run_iter *ri, struct run *ret)
-{
-	struct run run = { 0 };
-	struct asc_chunk c;
-
-	while (next_extent(ri->region, &ri->i, ri->pos, &c)) {
-		const enum asc_seg_class class = asc_seg_class(c.state);
-		bool fits = class == ASC_SEG_FREE || class == ASC_SEG_TOP ||
-			    (class == ASC_SEG_FAST && ri->consolidate);
-
-		if (run.hi && (!fits || !ri->consolidate || c.addr > run.hi))
-			break;
-		ri->i++;
-		ri->pos = c.addr + c.size;
-		if (!fits)
-			continue;
-		if (!run.hi)
-			run.lo = c.addr;
-		run.hi = ri->pos;
-		run.top |= class == ASC_SEG_TOP;
-		run.chunks++;
-	}
-	*ret = run;
-	return run.hi != 0;
-}
 
 /* The whole pages of a run behind its header and list links. */
 static bool whole_pages(const struct asc_heap *heap, const struct run *run,
@@ -259,6 +235,27 @@ static bool brk_at(const struct asc_heap *heap, const struct asc_arena *a, asc_a
 	return !a->noncontiguous && heap->params.sbrk_base + a->system_mem == end;
 }
 
+bool asc_trim_foreign(const struct asc_heap *heap)
+{
+	for (size_t i = 0; i < heap->narenas; i++) {
+		const struct asc_arena *a = &heap->arenas[i];
+
+		for (size_t k = 0; !a->index && !a->noncontiguous && k < a->nregions; k++) {
+			const struct asc_region *r = &a->regions[k];
+			struct asc_chunk top = { 0 };
+
+			if (!r->has_top)
+				continue;
+			if (r->extents.n)
+				top = asc_extent_at(&r->extents, r->extents.n - 1);
+			if (top.state != ASC_TOP || top.size != r->end - top.addr ||
+			    !brk_at(heap, a, r->end))
+				return true;
+		}
+	}
+	return false;
+}
+
 static struct asc_systrim systrim(const struct asc_heap *heap, const struct asc_arena *a,
 				  const struct run *top, uint64_t pad)
 {
@@ -283,65 +280,131 @@ static struct asc_systrim systrim(const struct asc_heap *heap, const struct asc_
 	return st;
 }
 
-static struct asc_error *push_merged(asc_rel_vec *v, struct asc_rel_range r)
+/* What is released of chunks that are told by address. */
+struct releasing {
+	const struct asc_heap *heap;
+	const struct asc_arena *arena;
+	uint64_t pad;
+	asc_rel_vec *trim, *reclaim; /* either may be NULL */
+	uint64_t *walked;
+	struct asc_systrim *st; /* or NULL */
+	struct run run;		/* what mtrim sees as one chunk; hi == 0: none */
+};
+
+/* Of a run of a page and more, or with the top. */
+static struct asc_error *trim_pages(struct releasing *g)
 {
-	if (r.lo >= r.hi)
+	const struct run *run = &g->run;
+	struct asc_rel_range range;
+
+	if (!run->top)
+		return whole_pages(g->heap, run, &range) ? asc_vec_push(g->trim, range) : NULL;
+	if (g->arena->index)
 		return NULL;
-	return asc_vec_push(v, r);
+	struct asc_systrim s = systrim(g->heap, g->arena, run, g->pad);
+
+	if (g->st)
+		*g->st = s;
+	range = (struct asc_rel_range){ run->hi - s.extra, run->hi, ASC_REL_SBRK };
+	return s.extra ? asc_vec_push(g->trim, range) : NULL;
+}
+
+/* The run, if there is one, ends here. Most are too small: told before any division. */
+static inline struct asc_error *trim_run(struct releasing *g)
+{
+	if (!g->run.hi)
+		return NULL;
+	if (g->run.top || g->run.hi - g->run.lo >= g->heap->page_size)
+		ASC_TRY(trim_pages(g));
+	*g->walked += g->run.chunks;
+	g->run.hi = 0;
+	return NULL;
+}
+
+/* malloc_consolidate takes fastbin chunks too, and neighbours become one. */
+static inline struct asc_error *trim_chunk(struct releasing *g, const struct asc_chunk *c)
+{
+	const enum asc_seg_class class = asc_seg_class(c->state);
+	const bool consolidate = g->heap->libc.trim_consolidates;
+	const bool fits = class == ASC_SEG_FREE || class == ASC_SEG_TOP ||
+			  (class == ASC_SEG_FAST && consolidate);
+
+	if (g->run.hi && (!fits || !consolidate || c->addr > g->run.hi))
+		ASC_TRY(trim_run(g));
+	if (!fits)
+		return NULL;
+	if (!g->run.hi)
+		g->run = (struct run){ .lo = c->addr };
+	g->run.hi = c->addr + c->size;
+	g->run.top |= class == ASC_SEG_TOP;
+	g->run.chunks++;
+	return NULL;
+}
+
+static inline struct asc_error *reclaim_chunk(struct releasing *g, const struct asc_chunk *c)
+{
+	const enum asc_seg_class class = asc_seg_class(c->state);
+	const struct run run = { .lo = c->addr, .hi = c->addr + c->size };
+	struct asc_rel_range range;
+
+	if (class != ASC_SEG_FREE && class != ASC_SEG_TOP)
+		return NULL;
+	++*g->walked;
+	/* most are too small: told before any division */
+	if (c->size >= g->heap->page_size && whole_pages(g->heap, &run, &range))
+		return asc_vec_push(g->reclaim, range);
+	return NULL;
+}
+
+static struct asc_error *release(struct releasing *g, const struct asc_region *r)
+{
+	asc_addr pos = r->start;
+	struct asc_chunk c;
+
+	for (size_t i = 0; next_extent(r, &i, pos, &c); i++) {
+		pos = c.addr + c.size;
+		if (g->trim)
+			ASC_TRY(trim_chunk(g, &c));
+		if (g->reclaim)
+			ASC_TRY(reclaim_chunk(g, &c));
+	}
+	return g->trim ? trim_run(g) : NULL;
 }
 
 struct asc_error *asc_trim_ranges(const struct asc_heap *heap, const struct asc_arena *a,
 				  const struct asc_region *r, uint64_t pad, asc_rel_vec *ret,
 				  uint64_t *walked, struct asc_systrim *st)
 {
-	struct run_iter ri = { r, heap->libc.trim_consolidates, 0, r->start };
-	struct asc_rel_range range;
-	struct run run;
+	struct releasing g = {
+		.heap = heap, .arena = a, .pad = pad, .trim = ret, .walked = walked, .st = st
+	};
 
-	if (asc_trim_skips(heap, a))
-		return NULL;
-	while (next_run(&ri, &run)) {
-		*walked += run.chunks;
-		if (!run.top) {
-			if (run.hi - run.lo >= heap->page_size && whole_pages(heap, &run, &range))
-				ASC_TRY(push_merged(ret, range));
-			continue;
-		}
-		if (a->index)
-			continue;
-		struct asc_systrim s = systrim(heap, a, &run, pad);
-
-		if (st)
-			*st = s;
-		range = (struct asc_rel_range){ run.hi - s.extra, run.hi, ASC_REL_SBRK };
-		ASC_TRY(push_merged(ret, range));
-	}
-	return NULL;
+	return asc_trim_skips(heap, a) ? NULL : release(&g, r);
 }
-
-/* ---- reclaim, and the bound ---- */
 
 struct asc_error *asc_reclaim_ranges(const struct asc_heap *heap, const struct asc_region *r,
 				     asc_rel_vec *ret, uint64_t *walked)
 {
-	asc_addr pos = r->start;
-	struct asc_rel_range range;
-	struct asc_chunk c;
+	struct releasing g = { .heap = heap, .reclaim = ret, .walked = walked };
 
-	for (size_t i = 0; next_extent(r, &i, pos, &c); i++) {
-		const enum asc_seg_class class = asc_seg_class(c.state);
-		const struct run run = { .lo = c.addr, .hi = c.addr + c.size };
-
-		pos = run.hi;
-		if (class != ASC_SEG_FREE && class != ASC_SEG_TOP)
-			continue;
-		++*walked;
-		/* most are too small: told before any division */
-		if (c.size >= heap->page_size && whole_pages(heap, &run, &range))
-			ASC_TRY(asc_vec_push(ret, range));
-	}
-	return NULL;
+	return release(&g, r);
 }
+
+struct asc_error *asc_release_ranges(const struct asc_heap *heap, const struct asc_arena *a,
+				     const struct asc_region *r, asc_rel_vec *trim,
+				     asc_rel_vec *reclaim)
+{
+	uint64_t walked = 0;
+	struct releasing g = { .heap = heap,
+			       .arena = a,
+			       .trim = asc_trim_skips(heap, a) ? NULL : trim,
+			       .reclaim = reclaim,
+			       .walked = &walked };
+
+	return release(&g, r);
+}
+
+/* ---- the bound ---- */
 
 /* The row, if there is one, ends here. */
 void asc_bound_row(struct asc_bounding *b)

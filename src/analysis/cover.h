@@ -148,6 +148,10 @@ ASC_MUST struct asc_error *asc_trim_ranges(const struct asc_heap *heap, const st
 ASC_MUST struct asc_error *asc_reclaim_ranges(const struct asc_heap *heap,
 					      const struct asc_region *r, asc_rel_vec *ret,
 					      uint64_t *walked);
+/* Both in one pass, for malloc_trim(0). */
+ASC_MUST struct asc_error *asc_release_ranges(const struct asc_heap *heap,
+					      const struct asc_arena *a, const struct asc_region *r,
+					      asc_rel_vec *trim, asc_rel_vec *reclaim);
 
 /* Resident bytes of regions. */
 struct asc_bounds {
@@ -187,5 +191,11 @@ void asc_drop_blocked(const struct asc_trim_in *in, asc_rel_vec *v);
 
 /* mtrim never touches this arena (2.22 to 2.26: it was found corrupt). */
 bool asc_trim_skips(const struct asc_heap *heap, const struct asc_arena *a);
+
+/* May systrim give up because someone else moved brk? false: ASC_STAY_FOREIGN_SBRK is 0, for sure. */
+bool asc_trim_foreign(const struct asc_heap *heap);
+
+/* Are there so many free chunks that a second thread pays? */
+bool asc_many_chunks(const struct asc_heap *heap);
 
 #endif

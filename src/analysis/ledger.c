@@ -32,6 +32,7 @@
 #include "arch/arch.h"
 #include "base/cleanup.h"
 #include "base/num.h"
+#include "base/parts.h"
 #include "base/vec.h"
 
 enum claim_kind { CLAIM_REGION, CLAIM_MMAPPED, CLAIM_STACK };
@@ -144,11 +145,8 @@ static struct asc_error *region_pages(const struct asc_heap *heap, const struct 
 					     .nhugetlb = in->nhugetlb };
 	struct asc_error *err;
 	asc_rel_vec trim = { 0 }, reclaim = { 0 };
-	uint64_t walked = 0;
 
-	err = asc_trim_ranges(heap, a, r, 0, &trim, &walked, NULL);
-	if (!err)
-		err = asc_reclaim_ranges(heap, r, &reclaim, &walked);
+	err = asc_release_ranges(heap, a, r, &trim, &reclaim);
 	if (!err) {
 		asc_drop_blocked(&blocked, &trim);
 		asc_drop_blocked(&blocked, &reclaim);
@@ -506,25 +504,48 @@ static struct asc_error *arenas_new(const struct asc_heap *heap, struct asc_ledg
 	return NULL;
 }
 
+struct counting {
+	const struct asc_ledger_in *in;
+	const claim_vec *claims;
+};
+
+/* Into the struct asc_pages at @p i of @p ret. */
+static struct asc_error *count_region(const void *in, void *ret, size_t i)
+{
+	const struct counting *n = in;
+	const struct claim *c = &n->claims->data[i];
+	const struct asc_heap *heap;
+	const struct asc_arena *a;
+
+	if (c->kind != CLAIM_REGION)
+		return NULL;
+	heap = n->in->heaps[c->heap];
+	a = &heap->arenas[c->arena];
+	return region_pages(heap, a, &a->regions[c->i], c, n->in, (struct asc_pages *)ret + i);
+}
+
 static struct asc_error *count_regions(const struct asc_ledger_in *in, const claim_vec *claims,
 				       struct asc_ledger *l)
 {
+	const struct counting n = { in, claims };
+	ASC_AUTO(asc_freep) struct asc_pages *pages = calloc(claims->len + 1, sizeof(*pages));
+	bool two = false;
+
+	if (!pages)
+		return asc_err(ASC_ENOMEM, "ledger of %zu ranges", claims->len);
+	for (size_t h = 0; h < in->nheaps; h++)
+		two = two || (in->heaps[h] && asc_many_chunks(in->heaps[h]));
+	ASC_TRY(asc_parts_do(claims->len, two, count_region, &n, pages));
 	for (size_t i = 0; i < claims->len; i++) {
 		const struct claim *c = &claims->data[i];
-		const struct asc_heap *heap;
-		const struct asc_arena *a;
-		struct asc_pages p = { 0 };
 
 		if (c->kind != CLAIM_REGION)
 			continue;
-		heap = in->heaps[c->heap];
-		a = &heap->arenas[c->arena];
-		ASC_TRY(region_pages(heap, a, &a->regions[c->i], c, in, &p));
-		add_pages(&l->malloc_pages, &p);
-		l->swap += p.swapped;
+		add_pages(&l->malloc_pages, &pages[i]);
+		l->swap += pages[i].swapped;
 		if (!c->heap) {
-			add_pages(&l->arenas[c->arena].regions[c->i].pages, &p);
-			add_pages(&l->arenas[c->arena].pages, &p);
+			add_pages(&l->arenas[c->arena].regions[c->i].pages, &pages[i]);
+			add_pages(&l->arenas[c->arena].pages, &pages[i]);
 		}
 	}
 	return NULL;

@@ -12,6 +12,7 @@
 #include "arenascope/pins.h"
 #include "base/cleanup.h"
 #include "base/num.h"
+#include "base/parts.h"
 
 struct page {
 	asc_addr at; /* page being filled, 0 none */
@@ -99,40 +100,90 @@ static void segment(struct asc_utilisation *u, struct page *p, const struct asc_
 	}
 }
 
+/* The reclaimable pages of a free chunk: those behind its header and list links. */
+static uint64_t whole_bytes(const struct asc_heap *heap, const struct asc_seg *s)
+{
+	asc_addr lo, hi;
+
+	if ((s->class != ASC_SEG_FREE && s->class != ASC_SEG_TOP) ||
+	    s->hi - s->lo < heap->page_size)
+		return 0;
+	lo = asc_align_up(s->lo + heap->libc.chunk_struct, heap->page_size);
+	hi = asc_align_down(s->hi, heap->page_size);
+	return lo < hi ? hi - lo : 0;
+}
+
+struct utilising {
+	const struct asc_heap *heap;
+	const struct asc_residency *res;
+	const struct asc_region **regions;
+};
+
+/* Into the struct asc_utilisation at @p i of @p ret. */
+static struct asc_error *region(const void *in, void *ret, size_t i)
+{
+	const struct utilising *of = in;
+	const struct asc_region *r = of->regions[i];
+	const uint64_t page_size = of->heap->page_size;
+	size_t run = of->res ? asc_residency_seek(of->res, r->start) : 0;
+	struct asc_utilisation u = { 0 };
+	struct page p = { 0 };
+	struct asc_seg_iter it;
+	struct asc_seg seg;
+
+	asc_seg_init(&it, r);
+	while (asc_seg_next(&it, &seg)) {
+		segment(&u, &p, of->res, &run, page_size, &seg);
+		u.whole_page_bytes += whole_bytes(of->heap, &seg);
+	}
+	close_page(&u, &p, page_size);
+	((struct asc_utilisation *)ret)[i] = u;
+	return NULL;
+}
+
+static void add_up(struct asc_utilisation *to, const struct asc_utilisation *u)
+{
+	for (size_t i = 0; i < ASC_UTIL_BUCKETS; i++)
+		to->pages[i] += u->pages[i];
+	to->resident += u->resident;
+	to->live += u->live;
+	to->mixed_pages += u->mixed_pages;
+	to->mixed_live += u->mixed_live;
+	to->mixed_free += u->mixed_free;
+	to->free_bytes += u->free_bytes;
+	to->whole_page_bytes += u->whole_page_bytes;
+	to->in_use_bytes += u->in_use_bytes;
+}
+
 struct asc_error *asc_utilisation(const struct asc_heap *heap, const struct asc_residency *res,
 				  int arena, struct asc_utilisation *ret)
 {
 	struct asc_utilisation u = { 0 };
+	size_t n = 0, most = 1;
 
-	if (res && res->source == ASC_RESIDENCY_UNKNOWN)
-		res = NULL;
+	for (size_t i = 0; i < heap->narenas; i++)
+		most += heap->arenas[i].nregions;
+	ASC_AUTO(asc_freep) const struct asc_region **regions = calloc(most, sizeof(*regions));
+	ASC_AUTO(asc_freep) struct asc_utilisation *each = calloc(most, sizeof(*each));
+	if (!regions || !each)
+		return asc_err(ASC_ENOMEM, "how full the pages of %zu heaps are", most);
 	for (size_t i = 0; i < heap->narenas; i++) {
 		const struct asc_arena *a = &heap->arenas[i];
 
 		if (arena >= 0 && (unsigned)arena != a->index)
 			continue;
 		u.peak_bytes += a->max_system_mem;
-		for (size_t k = 0; k < a->nregions; k++) {
-			const struct asc_region *r = &a->regions[k];
-			size_t run = res ? asc_residency_seek(res, r->start) : 0;
-			asc_rel_vec whole = { 0 };
-			struct page p = { 0 };
-			struct asc_seg_iter it;
-			struct asc_seg seg;
-			struct asc_error *err;
-			uint64_t walked = 0;
-
-			asc_seg_init(&it, r);
-			while (asc_seg_next(&it, &seg))
-				segment(&u, &p, res, &run, heap->page_size, &seg);
-			close_page(&u, &p, heap->page_size);
-			err = asc_reclaim_ranges(heap, r, &whole, &walked);
-			for (size_t j = 0; !err && j < whole.len; j++)
-				u.whole_page_bytes += whole.data[j].hi - whole.data[j].lo;
-			asc_vec_free(&whole);
-			ASC_TRY(err);
-		}
+		for (size_t k = 0; k < a->nregions; k++)
+			regions[n++] = &a->regions[k];
 	}
+	const struct utilising of = {
+		.heap = heap,
+		.res = res && res->source != ASC_RESIDENCY_UNKNOWN ? res : NULL,
+		.regions = regions,
+	};
+	ASC_TRY(asc_parts_do(n, asc_many_chunks(heap), region, &of, each));
+	for (size_t i = 0; i < n; i++)
+		add_up(&u, &each[i]);
 	*ret = u;
 	return NULL;
 }

@@ -2,10 +2,10 @@
 #include "commands/ledger_out.h"
 
 #include <inttypes.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "analysis/cover.h"
 #include "base/cleanup.h"
 #include "base/num.h"
 #include "base/vec.h"
@@ -287,50 +287,16 @@ static void prediction_freep(struct asc_prediction **p)
 	asc_prediction_free(*p);
 }
 
-/* What a second thread works out: all of it only looks at what the session holds. */
-struct beside {
-	const struct asc_session *s;
-	struct asc_prediction *reclaim;
-	struct asc_utilisation pages;
-	struct asc_error *err;
-};
-
-static void *work_beside(void *arg)
+/* What advice says of a prediction concerns few targets: it is made where there is anything to say. */
+static struct asc_error *predict(const struct asc_session *s, struct asc_prediction **ret_trim,
+				 struct asc_prediction **ret_reclaim)
 {
-	struct beside *b = arg;
+	bool locked;
 
-	b->err = asc_prediction_make(b->s, ASC_PREDICT_RECLAIM, 0, -1, &b->reclaim);
-	if (!b->err)
-		b->err = asc_utilisation(asc_session_heap(b->s), b->s->residency, -1, &b->pages);
-	return NULL;
-}
-
-/* Few chunks are not worth a thread. */
-static bool many_chunks(const struct asc_heap *h)
-{
-	enum { MANY = 20000 };
-	size_t n = 0;
-
-	for (size_t i = 0; i < h->narenas; i++)
-		n += h->arenas[i].extents.n;
-	return n >= MANY;
-}
-
-static struct asc_error *predict(struct beside *b, struct asc_prediction **ret_trim)
-{
-	pthread_t thread;
-	bool two = many_chunks(asc_session_heap(b->s)) &&
-		   !pthread_create(&thread, NULL, work_beside, b);
-	struct asc_error *err = asc_prediction_make(b->s, ASC_PREDICT_TRIM, 0, -1, ret_trim);
-
-	if (two)
-		pthread_join(thread, NULL);
-	else
-		work_beside(b);
-	if (!err)
-		return b->err;
-	asc_error_free(b->err);
-	return err;
+	if (asc_trim_foreign(asc_session_heap(s)))
+		ASC_TRY(asc_prediction_make(s, ASC_PREDICT_TRIM, 0, -1, ret_trim));
+	ASC_TRY(asc_session_locked(s, &locked));
+	return locked ? asc_prediction_make(s, ASC_PREDICT_RECLAIM, 0, -1, ret_reclaim) : NULL;
 }
 
 struct asc_error *asc_advice_get(const struct asc_session *s, struct asc_advice **ret)
@@ -338,18 +304,16 @@ struct asc_error *asc_advice_get(const struct asc_session *s, struct asc_advice 
 	ASC_AUTO(prediction_freep) struct asc_prediction *trim = NULL;
 	ASC_AUTO(prediction_freep) struct asc_prediction *reclaim = NULL;
 	ASC_AUTO(asc_environ_deinit) struct asc_environ env = { 0 };
+	struct asc_utilisation pages;
 	struct asc_advise_in in = { 0 };
-	struct beside b = { .s = s };
-	struct asc_error *err;
 
 	in.heap = asc_session_heap(s);
 	in.ledger = s->ledger;
 	in.allocator = s->allocator;
 	if (in.heap) {
-		err = predict(&b, &trim);
-		reclaim = b.reclaim;
-		ASC_TRY(err);
-		in.pages = &b.pages;
+		ASC_TRY(predict(s, &trim, &reclaim));
+		ASC_TRY(asc_utilisation(in.heap, s->residency, -1, &pages));
+		in.pages = &pages;
 		in.trim = trim;
 		in.reclaim = reclaim;
 	}

@@ -35,6 +35,16 @@ struct asc_error *asc_prediction_make(const struct asc_session *s, enum asc_pred
 					: asc_predict_reclaim(&in, ret);
 }
 
+struct asc_error *asc_session_locked(const struct asc_session *s, bool *ret)
+{
+	ASC_AUTO(asc_vmflags_deinit) struct asc_vmflags vm = { 0 };
+
+	if (s->live)
+		ASC_TRY(asc_vmflags_read(s->live, &vm));
+	*ret = vm.nmlocked != 0;
+	return NULL;
+}
+
 /* ---- JSON ---- */
 
 static bool rss_of(const struct asc_session *s, uint64_t *ret)

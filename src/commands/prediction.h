@@ -18,6 +18,8 @@ ASC_MUST struct asc_error *asc_prediction_get(struct asc_session *s, enum asc_pr
 ASC_MUST struct asc_error *asc_prediction_make(const struct asc_session *s,
 					       enum asc_prediction_kind kind, uint64_t pad,
 					       int arena, struct asc_prediction **ret);
+/* Is any of its memory locked, so that a prediction may have ASC_STAY_MLOCKED? */
+ASC_MUST struct asc_error *asc_session_locked(const struct asc_session *s, bool *ret);
 /* "prediction": {...} of INTERFACE section 5; nothing in text. */
 void asc_prediction_json(struct asc_out *o, const struct asc_session *s,
 			 enum asc_prediction_kind kind, const struct asc_prediction *p);

@@ -9,6 +9,7 @@
 
 #include "base/cleanup.h"
 #include "base/num.h"
+#include "base/parts.h"
 #include "base/vec.h"
 
 static void test_numbers(void **state)
@@ -68,12 +69,43 @@ static void test_vec(void **state)
 	asc_vec_free(&v);
 }
 
+enum { PARTS = 1000 };
+
+static struct asc_error *square(const void *in, void *ret, size_t part)
+{
+	((size_t *)ret)[part] += part * part;
+	return part == *(const size_t *)in ? asc_err(ASC_EINPUT, "part %zu", part) : NULL;
+}
+
+/* Each part once, whoever does it; an error ends it. */
+static void test_parts(void **state)
+{
+	static size_t done[PARTS];
+
+	(void)state;
+	for (unsigned two = 0; two < 2; two++) {
+		size_t bad = PARTS;
+
+		memset(done, 0, sizeof(done));
+		assert_null(asc_parts_do(PARTS, two, square, &bad, done));
+		for (size_t i = 0; i < PARTS; i++)
+			assert_int_equal(done[i], i * i);
+		bad = 17;
+		struct asc_error *err = asc_parts_do(PARTS, two, square, &bad, done);
+		assert_non_null(err);
+		assert_string_equal(err->msg, "part 17");
+		asc_error_free(err);
+		assert_null(asc_parts_do(0, two, square, &bad, NULL));
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_numbers),
 		cmocka_unit_test(test_errors),
 		cmocka_unit_test(test_vec),
+		cmocka_unit_test(test_parts),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -423,6 +423,7 @@ static void test_trim(void **state)
 {
 	static struct toy_heap h;
 	static struct truth truth;
+	size_t foreign = 0, ruled_out = 0;
 
 	(void)state;
 	for (uint64_t i = 0; i < HEAPS; i++) {
@@ -451,9 +452,16 @@ static void test_trim(void **state)
 		assert_int_equal(stays_of(p), stays);
 		assert_int_equal(p->bound_b1, resident - ideal);
 		assert_true(p->bound_b2 <= p->bound_b1 + h.heap.page_size);
+		/* ruled out without a look at the chunks: then it must be so */
+		if (!asc_trim_foreign(&h.heap)) {
+			assert_int_equal(p->stays[ASC_STAY_FOREIGN_SBRK], 0);
+			ruled_out++;
+		}
+		foreign += p->stays[ASC_STAY_FOREIGN_SBRK] != 0;
 		asc_prediction_free(p);
 		asc_residency_free(h.res);
 	}
+	assert_true(foreign && ruled_out);
 }
 
 static void test_reclaim(void **state)
