@@ -223,8 +223,8 @@ const struct asc_error_help asc_error_helps[] = {
 	  "All of it came out, but its checksum says that it is not what was packed, or it ends "
 	  "within that: any number may be wrong.",
 	  "copy it again from where it was made" },
-	{ "W-DSTATE", 0, "threads in uninterruptible sleep",
-	  "They could not be stopped in time, but cannot "
+	{ "W-DSTATE", 0, "threads that did not come to their stop in time",
+	  "In uninterruptible sleep, or without a CPU; they cannot "
 	  "run user code before they see the stop.",
 	  0 },
 	{ "W-ENVIRON", 0, "the environment could not be read",
