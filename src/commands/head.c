@@ -228,7 +228,8 @@ static void warn_stop(struct asc_session *s, struct asc_out *o)
 		     s->frozen);
 	else if (s->pause.not_stopped)
 		WARN(s, o, SAID_DSTATE, "W-DSTATE",
-		     "%u threads did not come to their stop in time (uninterruptible sleep, or no CPU)",
+		     "%u threads did not come to their stop in time (uninterruptible sleep, or no "
+		     "CPU)",
 		     s->pause.not_stopped);
 	if (s->pause.threads && s->opts.max_pause_ms && !s->opts.hold && !s->opts.no_stop &&
 	    s->pause.ms > (double)s->opts.max_pause_ms)
