@@ -67,6 +67,7 @@ struct asc_model {
 	struct asc_cache cache;
 	struct asc_nodes nodes;
 	size_t sweeps;	       /* how many arenas were swept */
+	bool lists_long;       /* fastbins went on where a sweep is cheaper (prefetch.c) */
 	struct asc_crew *crew; /* who sweeps, or NULL (sweep_crew.c) */
 	ASC_VEC(struct asc_region_ref) refs;
 	ASC_VEC(struct asc_finding) findings;

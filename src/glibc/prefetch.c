@@ -185,8 +185,12 @@ struct asc_error *asc_prefetch_fastbins(struct asc_model *m)
 				err = push(m, &v, p, false);
 		}
 	}
-	if (!err)
-		err = follow(m, &v, worth(m));
+	if (!err) {
+		size_t most = worth(m);
+
+		err = follow(m, &v, most);
+		m->lists_long = m->nodes.len >= most;
+	}
 	asc_vec_free(&v);
 	return err;
 }

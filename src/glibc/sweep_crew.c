@@ -2,7 +2,8 @@
 /*
  * Who sweeps what. The lists of an arena need its sweep to be whole, and keep one thread busy; so a
  * second one sweeps the arenas behind it meanwhile, as far as AHEAD bytes beyond the last one whose
- * sweep was wanted. Whoever wants one that is not ready sweeps along, a region at a time.
+ * sweep was wanted, or as many as that one has. Whoever wants one that is not ready sweeps along, a
+ * region at a time.
  */
 #include <pthread.h>
 #include <stdlib.h>
@@ -14,8 +15,9 @@
 
 enum {
 	AHEAD = 192 << 20,
-	TWO_READERS = 4 << 20, /* below that a second thread costs more than it saves */
-	BYTES_A_MISS = 16384,  /* read in the time of one system call */
+	AHEAD_MOST = 512 << 20, /* beside a heap that takes as long */
+	TWO_READERS = 4 << 20,	/* below that a second thread costs more than it saves */
+	BYTES_A_MISS = 16384,	/* read in the time of one system call */
 };
 
 struct job {
@@ -266,6 +268,17 @@ static void finish(struct asc_crew *c, size_t arena)
 	}
 }
 
+/* How far the second thread may be when @p arena is wanted. A region is swept by one thread alone. */
+static uint64_t ahead_of(const struct asc_model *m, size_t arena)
+{
+	const struct state *s = &m->crew->arenas[arena];
+	const struct job *last = &m->crew->jobs.data[s->first + s->n - 1];
+	const struct asc_region *r = &m->h->arenas[arena].regions[last->region];
+	uint64_t size = r->end > r->first ? r->end - r->first : 0;
+
+	return last->before + asc_max(AHEAD, size + asc_min(size, AHEAD_MOST));
+}
+
 /* The model counts what the sweep keeps, which has asked for room before. */
 static void account(struct asc_model *m, size_t arena)
 {
@@ -297,9 +310,7 @@ struct asc_error *asc_sweep_arena(struct asc_model *m, size_t arena)
 			 __ATOMIC_RELAXED);
 	pthread_mutex_lock(&c->lock);
 	if (c->arenas[arena].n) {
-		size_t last = c->arenas[arena].first + c->arenas[arena].n - 1;
-
-		c->up_to = asc_max(c->up_to, c->jobs.data[last].before + AHEAD);
+		c->up_to = asc_max(c->up_to, ahead_of(m, arena));
 		pthread_cond_broadcast(&c->moved);
 		finish(c, arena);
 		err = asc_take(c->err);
@@ -345,9 +356,10 @@ void asc_sweep_expect(struct asc_model *m, size_t arena)
 {
 	uint64_t misses = asc_arena_walk_bytes(m, arena) / BYTES_A_MISS;
 
-	/* once it has paid, it will again */
-	m->work[arena].patience =
-		begun(m, arena) ? 0 : m->cache.misses + 32 + misses / (m->sweeps ? 16 : 4);
+	/* once it has paid, it will again; and where fastbins are that long, other lists may be */
+	const uint64_t patience = misses / (m->sweeps || m->lists_long ? 16 : 4);
+
+	m->work[arena].patience = begun(m, arena) ? 0 : m->cache.misses + 32 + patience;
 }
 
 struct asc_error *asc_sweep_if_slow(struct asc_model *m, size_t arena)
