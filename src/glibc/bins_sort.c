@@ -1,15 +1,33 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Members of the free lists by address. Radix sort in place, most significant byte first: there may
- * be millions, and the lists' order is nearly random. Equal and overlapping ones are damage.
+ * Members of the free lists by address: there may be millions, and the lists' order is nearly random.
+ * Radix sort by the address alone, least significant digit first, through other memory of a bounded
+ * size; what does not fit there is divided in place first, most significant byte first. Equal and
+ * overlapping ones are damage.
  */
 #include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "base/cleanup.h"
 #include "base/num.h"
 #include "glibc/model.h"
 
-enum { RADIX = 256, RADIX_BITS = 8, SMALL = 32 };
+enum {
+	RADIX = 256,
+	RADIX_BITS = 8,
+	SMALL = 32,
+	DIGIT_BITS = 9, /* as many places to write to as the first cache has lines for */
+	DIGITS = 1 << DIGIT_BITS,
+	DIGITS_MIN = 2048,     /* below, dividing in place is as fast */
+	SPARE_MAX = 512 << 10, /* words */
+};
+
+/* Other memory; n == 0: none. */
+struct spare {
+	uint64_t *v;
+	size_t n;
+};
 
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
@@ -25,8 +43,59 @@ static void insertion(uint64_t *v, size_t n)
 	}
 }
 
+/* Are equal addresses, which only damage has, in order as well? */
+static bool sorted(const uint64_t *v, size_t n)
+{
+	for (size_t i = 1; i < n; i++)
+		if (v[i - 1] > v[i])
+			return false;
+	return true;
+}
+
+/* By the bits of the address below @p high; those above are equal in all. */
+static void by_address(const struct spare *s, uint64_t *v, size_t n, unsigned high)
+{
+	uint64_t *from = v, *to = s->v;
+
+	for (unsigned at = ASC_EXTENT_ADDR; at < high; at += DIGIT_BITS) {
+		size_t next[DIGITS] = { 0 }, sum = 0;
+		uint64_t *other = from;
+
+		for (size_t i = 0; i < n; i++)
+			next[from[i] >> at & (DIGITS - 1)]++;
+		for (size_t d = 0; d < DIGITS; d++) {
+			size_t count = next[d];
+
+			next[d] = sum;
+			sum += count;
+		}
+		for (size_t i = 0; i < n; i++)
+			to[next[from[i] >> at & (DIGITS - 1)]++] = from[i];
+		from = to;
+		to = other;
+	}
+	if (from != v)
+		memcpy(v, from, n * sizeof(*v));
+}
+
+static void radix(const struct spare *s, uint64_t *v, size_t n, unsigned shift);
+
+/* By the bits below @p high; those above are equal in all. */
+static void sort_part(const struct spare *s, uint64_t *v, size_t n, unsigned high)
+{
+	if (n >= DIGITS_MIN && n <= s->n && high > ASC_EXTENT_ADDR) {
+		by_address(s, v, n, high);
+		if (sorted(v, n))
+			return;
+	}
+	if (n > SMALL)
+		radix(s, v, n, high > RADIX_BITS ? high - RADIX_BITS : 0);
+	else
+		insertion(v, n);
+}
+
 /* By the 8 bits from @p shift on; those above are equal in all. Depth is at most 8. */
-static void radix(uint64_t *v, size_t n, unsigned shift)
+static void radix(const struct spare *s, uint64_t *v, size_t n, unsigned shift)
 {
 	size_t count[RADIX] = { 0 }, next[RADIX], end[RADIX], at = 0;
 
@@ -53,34 +122,28 @@ static void radix(uint64_t *v, size_t n, unsigned shift)
 		}
 	}
 	for (size_t b = 0; b < RADIX && shift; b++) {
-		size_t from = end[b] - count[b];
-
-		if (count[b] > SMALL)
-			radix(v + from, count[b], shift > RADIX_BITS ? shift - RADIX_BITS : 0);
-		else if (count[b] > 1)
-			insertion(v + from, count[b]);
+		if (count[b] > 1)
+			sort_part(s, v + end[b] - count[b], count[b], shift);
 	}
 }
 
 static void sort_words(uint64_t *v, size_t n)
 {
 	uint64_t differ = 0;
-	bool sorted = true;
-	unsigned high;
+	struct spare s = { 0 };
 
-	for (size_t i = 1; i < n; i++) {
+	if (sorted(v, n))
+		return;
+	for (size_t i = 1; i < n; i++)
 		differ |= v[i] ^ v[0];
-		sorted = sorted && v[i - 1] <= v[i];
-	}
-	if (sorted)
-		return;
-	if (n <= SMALL) {
-		insertion(v, n);
-		return;
+	if (n >= DIGITS_MIN) {
+		s.n = asc_min(n, SPARE_MAX);
+		s.v = malloc(s.n * sizeof(*s.v));
+		s.n = s.v ? s.n : 0;
 	}
 	/* the first pass by bits that all differ */
-	high = 64 - (unsigned)__builtin_clzll(differ);
-	radix(v, n, high > RADIX_BITS ? high - RADIX_BITS : 0);
+	sort_part(&s, v, n, 64 - (unsigned)__builtin_clzll(differ));
+	free(s.v);
 }
 
 void asc_extents_sort(struct asc_extents *x)

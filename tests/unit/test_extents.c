@@ -131,10 +131,42 @@ static void test_edges(void **state)
 	free(x.large);
 }
 
+static int by_word(const void *a, const void *b)
+{
+	const uint64_t *x = a, *y = b;
+
+	return *x < *y ? -1 : *x > *y;
+}
+
+/* As many as are sorted through other memory, and more; with and without equal addresses. */
+static void test_many(void **state)
+{
+	static const size_t numbers[] = { 2, 33, 2047, 2048, 50000, 512 << 10, 700000 };
+
+	(void)state;
+	for (size_t k = 0; k < 4 * ASC_ARRAY_SIZE(numbers); k++) {
+		const size_t n = numbers[k / 4];
+		const uint64_t room = k % 4 == 3 ? 50 : (uint64_t)1 << (20 + k % 4 * 8);
+		uint64_t *want = calloc(n, sizeof(*want));
+		struct asc_extents x = { .v = calloc(n, sizeof(*x.v)), .n = n };
+
+		assert_true(want && x.v);
+		for (size_t i = 0; i < n; i++)
+			want[i] = x.v[i] = (rnd(room) * 7 + (k & 1)) << ASC_EXTENT_ADDR |
+					   (rnd(1 << 17) | 1) << 3 | rnd(ASC_NSTATES);
+		asc_extents_sort(&x);
+		qsort(want, n, sizeof(*want), by_word);
+		assert_memory_equal(x.v, want, n * sizeof(*want));
+		free(want);
+		free(x.v);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(test_words),
-					    cmocka_unit_test(test_edges) };
+					    cmocka_unit_test(test_edges),
+					    cmocka_unit_test(test_many) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
