@@ -14,89 +14,112 @@
 #include "base/num.h"
 #include "base/parts.h"
 
+/* Bytes by what they are. */
+typedef uint64_t by_class[ASC_SEG_NCLASSES];
+
 struct page {
 	asc_addr at; /* page being filled, 0 none */
-	uint64_t resident, live, free;
+	by_class resident;
 };
 
-static void close_page(struct asc_utilisation *u, struct page *p, uint64_t page_size)
-{
-	if (p->resident) {
-		uint64_t percent = (p->live * 100 + page_size - 1) / page_size; /* rounded up */
-		size_t b = !p->live		  ? 0
-			   : p->live == page_size ? ASC_UTIL_BUCKETS - 1
-						  : (size_t)((percent - 1) / 10 + 1);
+/* One region. */
+struct filling {
+	struct asc_utilisation *u;
+	struct asc_cursor res;
+	struct page page;
+	by_class all, resident;
+	unsigned shift; /* of a page */
+};
 
-		u->pages[asc_min(b, ASC_UTIL_BUCKETS - 1)]++;
-		if (p->live && p->free) {
-			u->mixed_pages++;
-			u->mixed_live += p->live;
-			u->mixed_free += p->free;
-		}
-	}
-	*p = (struct page){ 0 };
+static uint64_t sum_of(const by_class v)
+{
+	uint64_t sum = 0;
+
+	for (size_t i = 0; i < ASC_SEG_NCLASSES; i++)
+		sum += v[i];
+	return sum;
 }
 
-/* A present stretch of one segment. */
-static void fill(struct asc_utilisation *u, struct page *p, uint64_t page_size, asc_addr lo,
-		 asc_addr hi, enum asc_seg_class class)
+static uint64_t free_of(const by_class v)
 {
-	const bool live = class == ASC_SEG_USE;
-	const bool is_free = class == ASC_SEG_FREE || class == ASC_SEG_TOP;
+	return v[ASC_SEG_FREE] + v[ASC_SEG_TOP];
+}
 
-	/* several chunks stand on one page */
-	if (lo >= p->at && hi - p->at <= page_size && hi - lo < page_size && p->at) {
-		p->resident += hi - lo;
-		p->live += live ? hi - lo : 0;
-		p->free += is_free ? hi - lo : 0;
-		return;
+static void close_page(struct filling *f)
+{
+	const uint64_t *v = f->page.resident, live = v[ASC_SEG_USE], page_size = 1ull << f->shift;
+	struct asc_utilisation *u = f->u;
+
+	if (sum_of(v)) {
+		uint64_t percent = (live * 100 + page_size - 1) >> f->shift; /* rounded up */
+		size_t b = !live	       ? 0
+			   : live == page_size ? ASC_UTIL_BUCKETS - 1
+					       : (size_t)((percent - 1) / 10 + 1);
+
+		u->pages[asc_min(b, ASC_UTIL_BUCKETS - 1)]++;
+		if (live && free_of(v)) {
+			u->mixed_pages++;
+			u->mixed_live += live;
+			u->mixed_free += free_of(v);
+		}
 	}
+	f->page = (struct page){ 0 };
+}
+
+/* A present stretch of one segment that is not all on the page that is being filled. */
+static void fill_pages(struct filling *f, asc_addr lo, asc_addr hi, enum asc_seg_class class)
+{
+	const uint64_t page_size = 1ull << f->shift;
+
 	while (lo < hi) {
 		asc_addr at = asc_align_down(lo, page_size), end = asc_min(hi, at + page_size);
 
-		if (at != p->at) {
-			close_page(u, p, page_size);
-			p->at = at;
+		if (at != f->page.at) {
+			close_page(f);
+			f->page.at = at;
 		}
 		if (lo == at && hi - lo >= page_size) { /* whole pages of one kind */
-			uint64_t n = (hi - lo) / page_size;
+			uint64_t n = (hi - lo) >> f->shift;
 
-			u->pages[live ? ASC_UTIL_BUCKETS - 1 : 0] += n;
-			lo += n * page_size;
+			f->u->pages[class == ASC_SEG_USE ? ASC_UTIL_BUCKETS - 1 : 0] += n;
+			lo += n << f->shift;
 			continue;
 		}
-		p->resident += end - lo;
-		p->live += live ? end - lo : 0;
-		p->free += is_free ? end - lo : 0;
+		f->page.resident[class] += end - lo;
 		lo = end;
 	}
 }
 
-static void segment(struct asc_utilisation *u, struct page *p, const struct asc_residency *res,
-		    size_t *run, uint64_t page_size, const struct asc_seg *s)
+/* A present stretch of one segment. Several stand on one page. */
+static inline void fill(struct filling *f, asc_addr lo, asc_addr hi, enum asc_seg_class class)
 {
-	bool live = s->class == ASC_SEG_USE;
+	const uint64_t page_size = 1ull << f->shift;
 
-	if (live)
-		u->in_use_bytes += s->hi - s->lo;
-	if (s->class == ASC_SEG_FREE || s->class == ASC_SEG_TOP)
-		u->free_bytes += s->hi - s->lo;
-	if (!res)
-		return;
-	while (*run < res->n && res->v[*run].end <= s->lo)
-		(*run)++;
-	for (size_t i = *run; i < res->n && asc_page_run_start(&res->v[i]) < s->hi; i++) {
+	f->resident[class] += hi - lo;
+	if (lo >= f->page.at && hi - f->page.at <= page_size && hi - lo < page_size && f->page.at)
+		f->page.resident[class] += hi - lo;
+	else
+		fill_pages(f, lo, hi, class);
+}
+
+/* A segment that is not in one run of present pages. */
+static void fill_present(struct filling *f, const struct asc_seg *s)
+{
+	const unsigned not_rss = ASC_PAGE_SWAPPED | ASC_PAGE_ZERO | ASC_PAGE_HUGETLB |
+				 ASC_PAGE_DEVICE;
+	const struct asc_residency *res = f->res.res;
+	size_t i = f->res.i;
+
+	while (i < res->n && res->v[i].end <= s->lo)
+		i++;
+	f->res.i = i;
+	for (; i < res->n && asc_page_run_start(&res->v[i]) < s->hi; i++) {
 		asc_addr lo = asc_max(asc_page_run_start(&res->v[i]), s->lo),
 			 hi = asc_min(res->v[i].end, s->hi);
-		const unsigned not_rss = ASC_PAGE_SWAPPED | ASC_PAGE_ZERO | ASC_PAGE_HUGETLB |
-					 ASC_PAGE_DEVICE;
 
-		*run = i;
-		if (asc_page_run_flags(&res->v[i]) & not_rss || lo >= hi)
-			continue;
-		u->resident += hi - lo;
-		u->live += live ? hi - lo : 0;
-		fill(u, p, page_size, lo, hi, s->class);
+		f->res.i = i;
+		if (!(asc_page_run_flags(&res->v[i]) & not_rss) && lo < hi)
+			fill(f, lo, hi, s->class);
 	}
 }
 
@@ -124,19 +147,27 @@ static struct asc_error *region(const void *in, void *ret, size_t i)
 {
 	const struct utilising *of = in;
 	const struct asc_region *r = of->regions[i];
-	const uint64_t page_size = of->heap->page_size;
-	size_t run = of->res ? asc_residency_seek(of->res, r->start) : 0;
 	struct asc_utilisation u = { 0 };
-	struct page p = { 0 };
+	struct filling f = { .u = &u,
+			     .res = asc_cursor_at(of->res, r->start),
+			     .shift = (unsigned)__builtin_ctzll(of->heap->page_size) };
 	struct asc_seg_iter it;
 	struct asc_seg seg;
 
 	asc_seg_init(&it, r);
 	while (asc_seg_next(&it, &seg)) {
-		segment(&u, &p, of->res, &run, page_size, &seg);
+		f.all[seg.class] += seg.hi - seg.lo;
+		if (asc_cursor_whole(&f.res, seg.lo, seg.hi))
+			fill(&f, seg.lo, seg.hi, seg.class);
+		else if (f.res.res)
+			fill_present(&f, &seg);
 		u.whole_page_bytes += whole_bytes(of->heap, &seg);
 	}
-	close_page(&u, &p, page_size);
+	close_page(&f);
+	u.in_use_bytes = f.all[ASC_SEG_USE];
+	u.free_bytes = free_of(f.all);
+	u.live = f.resident[ASC_SEG_USE];
+	u.resident = sum_of(f.resident);
 	((struct asc_utilisation *)ret)[i] = u;
 	return NULL;
 }
@@ -178,7 +209,7 @@ struct asc_error *asc_utilisation(const struct asc_heap *heap, const struct asc_
 	}
 	const struct utilising of = {
 		.heap = heap,
-		.res = res && res->source != ASC_RESIDENCY_UNKNOWN ? res : NULL,
+		.res = res,
 		.regions = regions,
 	};
 	ASC_TRY(asc_parts_do(n, asc_many_chunks(heap), region, &of, each));
