@@ -8,7 +8,7 @@
 #include "base/vec.h"
 #include "commands/cmd.h"
 
-enum { CLASSES = 64, MOST = 10 };
+enum { CLASSES = 64, MOST = 10, PLAIN = 8192, UNIT = 8 };
 
 struct amount {
 	uint64_t count, bytes;
@@ -19,9 +19,13 @@ struct size_row {
 	struct amount used, free;
 };
 
-/* Chunks by exact size; open addressing, at most half full. */
+/*
+ * Chunks by exact size; open addressing, at most half full. Nearly all are small, and only counted until
+ * all have been seen.
+ */
 struct sizes {
 	struct amount used[CLASSES], free[CLASSES];
+	uint64_t plain[PLAIN][2]; /* by size / UNIT; [1]: in use */
 	struct size_row *slots;
 	size_t cap, n;
 };
@@ -52,13 +56,14 @@ static struct asc_error *grow(struct sizes *z)
 	return NULL;
 }
 
-static struct asc_error *count(struct sizes *z, uint64_t size, bool used)
+/* @p n chunks of one size */
+static struct asc_error *add(struct sizes *z, uint64_t size, bool used, uint64_t n)
 {
 	unsigned class = size ? 63 - (unsigned)__builtin_clzll(size) : 0;
 	struct amount *a = used ? &z->used[class] : &z->free[class];
 
-	a->count++;
-	a->bytes += size;
+	a->count += n;
+	a->bytes += n * size;
 	if (!size)
 		return NULL;
 	if (z->n * 2 >= z->cap)
@@ -69,8 +74,25 @@ static struct asc_error *count(struct sizes *z, uint64_t size, bool used)
 		z->n++;
 	}
 	a = used ? &r->used : &r->free;
-	a->count++;
-	a->bytes += size;
+	a->count += n;
+	a->bytes += n * size;
+	return NULL;
+}
+
+static inline struct asc_error *count(struct sizes *z, uint64_t size, bool used)
+{
+	if (size >= PLAIN * UNIT || size % UNIT)
+		return add(z, size, used, 1);
+	z->plain[size / UNIT][used]++;
+	return NULL;
+}
+
+static struct asc_error *add_plain(struct sizes *z)
+{
+	for (uint64_t i = 0; i < PLAIN; i++)
+		for (unsigned used = 0; used < 2; used++)
+			if (z->plain[i][used])
+				ASC_TRY(add(z, i * UNIT, used, z->plain[i][used]));
 	return NULL;
 }
 
@@ -204,6 +226,8 @@ static struct asc_error *run(struct asc_session *s, const struct asc_args *a, st
 		if (s->heaps[h])
 			err = count_heap(z, s->heaps[h]);
 	}
+	if (!err)
+		err = add_plain(z);
 	if (!err) {
 		put_classes(o, z, used, free_);
 		put_top(o, z, used, free_);
