@@ -194,7 +194,8 @@ struct asc_error *asc_utilisation(const struct asc_heap *heap, const struct asc_
 
 	for (size_t i = 0; i < heap->narenas; i++)
 		most += heap->arenas[i].nregions;
-	ASC_AUTO(asc_freep) const struct asc_region **regions = calloc(most, sizeof(*regions));
+	ASC_AUTO(asc_freep)
+	const struct asc_region **regions = calloc(most, sizeof(struct asc_region *));
 	ASC_AUTO(asc_freep) struct asc_utilisation *each = calloc(most, sizeof(*each));
 	if (!regions || !each)
 		return asc_err(ASC_ENOMEM, "how full the pages of %zu heaps are", most);
