@@ -20,6 +20,7 @@ struct cursor {
 	struct asc_model *m;
 	struct asc_heap_thread *thread;
 	bool in_flight; /* may be between two stores of malloc */
+	int lost; /* the list led into a heap of this arena that was not found, -1: it did not */
 	unsigned bin;
 	uint64_t key;
 	bool key_known;
@@ -36,7 +37,7 @@ asc_addr asc_thread_slot(const struct asc_target *t, const struct asc_libc *lib,
 
 static struct asc_at at_of(const struct cursor *c, asc_addr addr)
 {
-	return (struct asc_at){ .arena = -1, .addr = addr, .transient = c->in_flight };
+	return (struct asc_at){ .arena = c->lost, .addr = addr, .transient = c->in_flight };
 }
 
 static struct asc_error *find_at(struct cursor *c, const char *code, asc_addr addr,
@@ -57,10 +58,30 @@ bool asc_thread_in_libc(const struct asc_model *m, const struct asc_thread *thre
 	return pc >= mod->start && pc < mod->end;
 }
 
+/*
+ * The arena whose heap is at @p p, by the heap's own header: while an operation on that arena is under way
+ * the way to it from the arena may not be there. -1: none.
+ */
+static int lost_heap(struct asc_model *m, asc_addr p)
+{
+	const asc_addr heap = p & ~(m->heap_max - 1);
+	const bool known = m->res && m->res->source != ASC_RESIDENCY_UNKNOWN;
+	uint64_t arena;
+
+	if (!heap || (known && !asc_resident_bytes(m->res, heap, heap + m->h->page_size)) ||
+	    !asc_model_field(m, heap, m->l->_heap_info_ar_ptr, &arena))
+		return -1;
+	for (size_t i = 1; i < m->h->narenas; i++) {
+		if (m->h->arenas[i].addr == arena)
+			return (int)i;
+	}
+	return -1;
+}
+
 /* Check the chunk behind the user pointer @p e. NULL, or what is wrong. */
 static const char *misplaced(struct cursor *c, asc_addr e, const struct asc_region_ref **ret)
 {
-	const struct asc_model *m = c->m;
+	struct asc_model *m = c->m;
 	asc_addr p = e - m->l->hdr;
 	const struct asc_region_ref *r;
 
@@ -68,7 +89,9 @@ static const char *misplaced(struct cursor *c, asc_addr e, const struct asc_regi
 		return "is not aligned";
 	r = asc_region_at(m, p);
 	if (!r)
-		return "is not in any heap";
+		c->lost = lost_heap(m, p);
+	if (!r)
+		return c->lost < 0 ? "is not in any heap" : "is in a heap that was not found";
 	if (p < m->h->arenas[r->arena].regions[r->region].first)
 		return "is in a heap's header";
 	*ret = r;
@@ -137,8 +160,9 @@ static struct asc_error *walk_list(struct cursor *c, asc_addr at)
 			c->m->h->complete = false;
 			return asc_model_find(c->m, "C-TCACHE-LINK", at_of(c, at),
 					      "tcache of thread %d, bin %u: the link 0x%" PRIx64
-					      " %s; a write to freed memory",
-					      c->thread->tid, c->bin, e, why);
+					      " %s%s",
+					      c->thread->tid, c->bin, e, why,
+					      c->lost < 0 ? "; a write to freed memory" : "");
 		}
 		size = word[1] & ~(uint64_t)7;
 		if (asc_tcache_index(&c->m->h->libc, size) != c->bin || size & c->m->align_mask ||
@@ -191,6 +215,7 @@ static struct asc_error *walk_tcache(struct cursor *c)
 			return NULL;
 		/* from 2.42 on the counter is of free slots */
 		b->stated = (uint32_t)(l->tcache_counts_are_slots ? slots - stated : stated);
+		c->lost = -1;
 		ASC_TRY(walk_list(c, c->thread->tcache + ef.off + (uint64_t)c->bin * l->word));
 		ASC_TRY(check_count(c, at));
 	}
@@ -233,7 +258,9 @@ static struct asc_error *read_tcache(struct cursor *c)
 		asc_addr was = th->tcache;
 
 		th->tcache = 0;
-		if (m->l->tcache_dummy && !asc_region_at(m, was))
+		c->lost = asc_region_at(m, was) ? -1 : lost_heap(m, was);
+		th->tcache_known = c->lost < 0;
+		if (m->l->tcache_dummy && !asc_region_at(m, was) && c->lost < 0)
 			return NULL; /* the dummy, whose address is not known */
 		return asc_model_find(m, "C-TCACHE", at_of(c, was),
 				      "thread %d: its tcache is not a chunk of malloc's", th->tid);
@@ -262,7 +289,9 @@ static struct asc_error *read_thread(struct asc_model *m, const struct asc_threa
 				     struct asc_heap_thread *th)
 {
 	asc_addr slot = asc_thread_slot(m->t, m->lib, thread, m->lib->thread_arena_off);
-	struct cursor c = { .m = m, .thread = th, .in_flight = asc_thread_in_libc(m, thread) };
+	struct cursor c = {
+		.m = m, .thread = th, .in_flight = asc_thread_in_libc(m, thread), .lost = -1
+	};
 
 	*th = (struct asc_heap_thread){ .tid = thread->tid, .arena = -1 };
 	if (!slot || !asc_model_word(m, slot, &th->arena_addr))

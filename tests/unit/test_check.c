@@ -724,6 +724,40 @@ static void test_busy(void **state)
 	std_free(&s);
 }
 
+/*
+ * An arena in the middle of an operation, one of whose heaps cannot be found just then: what other threads
+ * have cached there is no damage either. Without a held lock it is.
+ */
+static void test_busy_loses_a_heap(void **state)
+{
+	(void)state;
+	for (size_t j = 0; j < hi_nshapes; j++) {
+		for (int busy = 0; busy < 2; busy++) {
+			struct std_heap s = std_heap(hi_shapes[j]);
+			struct asc_heap *h;
+			unsigned links = 0, corrupt = 0;
+
+			arena_field(&s, 1, layout(&s)->malloc_state_top, s.behind_small1);
+			arena_field(&s, 1, layout(&s)->malloc_state_mutex, (uint64_t)busy);
+			h = std_read(&s, ASC_DEPTH_WALK);
+			for (size_t i = 0; i < h->nfindings; i++) {
+				const struct asc_finding *f = &h->findings[i];
+
+				if (strncmp(f->code, "C-TCACHE", 8))
+					continue;
+				links += !strcmp(f->code, "C-TCACHE-LINK");
+				corrupt += f->severity != ASC_SEV_INFO;
+				assert_int_equal(f->arena, 1);
+			}
+			assert_int_equal(links, s.cache);
+			assert_int_equal(corrupt != 0, s.cache && !busy);
+			assert_false(h->complete);
+			asc_heap_free(h);
+			std_free(&s);
+		}
+	}
+}
+
 /* More findings than are kept are counted. */
 static void test_limit(void **state)
 {
@@ -746,9 +780,8 @@ static void test_limit(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_damages),
-		cmocka_unit_test(test_table),
-		cmocka_unit_test(test_busy),
+		cmocka_unit_test(test_damages), cmocka_unit_test(test_table),
+		cmocka_unit_test(test_busy),	cmocka_unit_test(test_busy_loses_a_heap),
 		cmocka_unit_test(test_limit),
 	};
 
