@@ -56,6 +56,7 @@ def victim():
     yield start
     for v in started:
         v.close()
+        print(f"{v.argv}: ended with {v.process.poll()}, last words {v.lines[-5:]}")  # shown where a test fails
 
 
 @pytest.fixture
