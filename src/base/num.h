@@ -53,6 +53,23 @@ static inline bool asc_mul(uint64_t a, uint64_t b, uint64_t *ret)
 	return !__builtin_mul_overflow(a, b, ret);
 }
 
+/*
+ * The first index @p i below @p n for which @p before is false, or @p n: a binary search in what is sorted so
+ * that it holds for the first ones and for no other. @p i is a name to be used in @p before.
+ */
+#define ASC_SEEK(n, i, before)                                                                     \
+	({                                                                                         \
+		size_t asc_lo_ = 0, asc_hi_ = (n);                                                 \
+		while (asc_lo_ < asc_hi_) {                                                        \
+			size_t i = asc_lo_ + (asc_hi_ - asc_lo_) / 2;                              \
+			if (before)                                                                \
+				asc_lo_ = i + 1;                                                   \
+			else                                                                       \
+				asc_hi_ = i;                                                       \
+		}                                                                                  \
+		asc_lo_;                                                                           \
+	})
+
 static inline uint64_t asc_load_u64(const void *p)
 {
 	uint64_t v;

@@ -81,16 +81,8 @@ struct asc_error *asc_regions_index(struct asc_model *m)
 
 const struct asc_region_ref *asc_region_at(const struct asc_model *m, asc_addr addr)
 {
-	size_t lo = 0, hi = m->refs.len;
+	size_t lo = ASC_SEEK(m->refs.len, i, m->refs.data[i].end <= addr);
 
-	while (lo < hi) {
-		size_t mid = lo + (hi - lo) / 2;
-
-		if (m->refs.data[mid].end <= addr)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
 	if (lo == m->refs.len || m->refs.data[lo].start > addr)
 		return NULL;
 	return &m->refs.data[lo];

@@ -2,35 +2,20 @@
 /* What an address is. */
 #include <string.h>
 
+#include "base/num.h"
 #include "glibc/heap.h"
 
 static const struct asc_region *region_at(const struct asc_arena *a, asc_addr addr)
 {
-	size_t lo = 0, hi = a->nregions;
+	size_t lo = ASC_SEEK(a->nregions, i, a->regions[i].end <= addr);
 
-	while (lo < hi) {
-		size_t mid = lo + (hi - lo) / 2;
-
-		if (a->regions[mid].end <= addr)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
 	return lo < a->nregions && a->regions[lo].start <= addr ? &a->regions[lo] : NULL;
 }
 
 static const struct asc_mmapped *mmapped_at(const struct asc_heap *h, asc_addr addr)
 {
-	size_t lo = 0, hi = h->nmmapped;
+	size_t lo = ASC_SEEK(h->nmmapped, i, h->mmapped[i].start + h->mmapped[i].total <= addr);
 
-	while (lo < hi) {
-		size_t mid = lo + (hi - lo) / 2;
-
-		if (h->mmapped[mid].start + h->mmapped[mid].total <= addr)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
 	return lo < h->nmmapped && h->mmapped[lo].start <= addr ? &h->mmapped[lo] : NULL;
 }
 
@@ -40,17 +25,9 @@ static void start_near(const struct asc_region *r, size_t si, asc_addr addr,
 {
 	enum { EVERY = 4096 };
 	const struct asc_span *s = &r->spans[si];
-	size_t lo = 0, hi = r->nindex;
+	size_t lo = ASC_SEEK(r->nindex, i, r->index[i] <= addr);
 
 	*it = (struct asc_chunk_iter){ .region = r, .span = si, .addr = s->start };
-	while (lo < hi) {
-		size_t mid = lo + (hi - lo) / 2;
-
-		if (r->index[mid] <= addr)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
 	if (lo < 2 || (lo - 2) * EVERY < s->first)
 		return;
 	it->i = (lo - 2) * EVERY - s->first;
@@ -61,16 +38,8 @@ static void find_chunk(const struct asc_region *r, asc_addr addr, struct asc_whe
 {
 	struct asc_chunk_iter it;
 	struct asc_chunk c, prev = { 0 };
-	size_t lo = 0, hi = r->nspans;
+	size_t lo = ASC_SEEK(r->nspans, i, r->spans[i].end <= addr);
 
-	while (lo < hi) {
-		size_t mid = lo + (hi - lo) / 2;
-
-		if (r->spans[mid].end <= addr)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
 	if (lo == r->nspans || r->spans[lo].start > addr)
 		return;
 	start_near(r, lo, addr, &it);
@@ -87,21 +56,18 @@ static void find_chunk(const struct asc_region *r, asc_addr addr, struct asc_whe
 	}
 }
 
+static asc_addr extent_end(const struct asc_extents *x, size_t i)
+{
+	struct asc_chunk c = asc_extent_at(x, i);
+
+	return c.addr + c.size;
+}
+
 /* Without a walk only free chunks are known. */
 static void find_extent(const struct asc_region *r, asc_addr addr, struct asc_where *w)
 {
-	size_t lo = 0, hi = r->extents.n;
+	size_t lo = ASC_SEEK(r->extents.n, i, extent_end(&r->extents, i) <= addr);
 
-	while (lo < hi) {
-		size_t mid = lo + (hi - lo) / 2;
-
-		struct asc_chunk c = asc_extent_at(&r->extents, mid);
-
-		if (c.addr + c.size <= addr)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
 	if (lo == r->extents.n || asc_extent_at(&r->extents, lo).addr > addr)
 		return;
 	w->have_chunk = true;
@@ -112,16 +78,8 @@ static const struct asc_heap_thread *owner(const struct asc_heap *h, asc_addr ch
 {
 	for (size_t i = 0; i < h->nthreads; i++) {
 		const struct asc_heap_thread *t = &h->threads[i];
-		size_t lo = 0, hi = t->nentries;
+		size_t lo = ASC_SEEK(t->nentries, k, t->entries[k] < chunk);
 
-		while (lo < hi) {
-			size_t mid = lo + (hi - lo) / 2;
-
-			if (t->entries[mid] < chunk)
-				lo = mid + 1;
-			else
-				hi = mid;
-		}
 		if (lo < t->nentries && t->entries[lo] == chunk)
 			return t;
 	}

@@ -84,16 +84,8 @@ static void collect(struct asc_modules *m, struct asc_module *mod)
 static const struct asc_func *func_at(const struct asc_modpriv *p, uint64_t vaddr)
 {
 	const struct asc_func *best = NULL;
-	size_t lo = 0, hi = p->nfuncs;
+	size_t lo = ASC_SEEK(p->nfuncs, i, p->funcs[i].addr <= vaddr);
 
-	while (lo < hi) {
-		size_t mid = lo + (hi - lo) / 2;
-
-		if (p->funcs[mid].addr <= vaddr)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
 	for (size_t i = lo; i > 0 && lo - i < 32; i--) {
 		const struct asc_func *f = &p->funcs[i - 1];
 

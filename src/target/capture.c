@@ -358,17 +358,7 @@ static struct asc_error *copy(struct asc_target *from, struct capture *c)
 /* First run that ends after @p addr. */
 static size_t seek(const struct runs *runs, asc_addr addr)
 {
-	size_t lo = 0, hi = runs->len;
-
-	while (lo < hi) {
-		size_t mid = lo + (hi - lo) / 2;
-
-		if (runs->data[mid].end <= addr)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	return lo;
+	return ASC_SEEK(runs->len, i, runs->data[i].end <= addr);
 }
 
 /* What was not captured: text and the like, as long as the process is there to be asked. */

@@ -33,20 +33,13 @@ static size_t get_core(void *arg, uint64_t off, void *buf, size_t len)
 /* First segment that ends after @p addr; the one of the last read is likely. */
 static size_t seek(struct asc_core *c, asc_addr addr)
 {
-	size_t lo = 0, hi = c->nsegs, last = __atomic_load_n(&c->last_seg, __ATOMIC_RELAXED);
+	size_t at = __atomic_load_n(&c->last_seg, __ATOMIC_RELAXED);
 
-	if (last < c->nsegs && c->segs[last].start <= addr && addr < c->segs[last].end)
-		return last;
-	while (lo < hi) {
-		size_t mid = lo + (hi - lo) / 2;
-
-		if (c->segs[mid].end <= addr)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	__atomic_store_n(&c->last_seg, lo, __ATOMIC_RELAXED);
-	return lo;
+	if (at < c->nsegs && c->segs[at].start <= addr && addr < c->segs[at].end)
+		return at;
+	at = ASC_SEEK(c->nsegs, i, c->segs[i].end <= addr);
+	__atomic_store_n(&c->last_seg, at, __ATOMIC_RELAXED);
+	return at;
 }
 
 /*

@@ -247,17 +247,7 @@ struct asc_error *asc_core_map_exe(struct asc_core *c)
 
 size_t asc_core_mapped_seek(const struct asc_core *c, asc_addr addr)
 {
-	size_t lo = 0, hi = c->nmapped;
-
-	while (lo < hi) {
-		size_t mid = lo + (hi - lo) / 2;
-
-		if (c->mapped[mid].end <= addr)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	return lo;
+	return ASC_SEEK(c->nmapped, i, c->mapped[i].end <= addr);
 }
 
 static const struct asc_core_mapped *mapped_at(const struct asc_core *c, asc_addr addr)
@@ -269,16 +259,8 @@ static const struct asc_core_mapped *mapped_at(const struct asc_core *c, asc_add
 
 static const struct asc_core_seg *seg_at(const struct asc_core *c, asc_addr addr)
 {
-	size_t lo = 0, hi = c->nsegs;
+	size_t lo = ASC_SEEK(c->nsegs, i, c->segs[i].end <= addr);
 
-	while (lo < hi) {
-		size_t mid = lo + (hi - lo) / 2;
-
-		if (c->segs[mid].end <= addr)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
 	return lo < c->nsegs && c->segs[lo].start <= addr ? &c->segs[lo] : NULL;
 }
 

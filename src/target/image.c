@@ -26,17 +26,7 @@ static struct image *image_of(struct asc_target *t)
 /* First mapping that ends after @p addr. */
 static size_t seek(const struct asc_maps *maps, asc_addr addr)
 {
-	size_t lo = 0, hi = maps->n;
-
-	while (lo < hi) {
-		size_t mid = lo + (hi - lo) / 2;
-
-		if (maps->v[mid].end <= addr)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	return lo;
+	return ASC_SEEK(maps->n, i, maps->v[i].end <= addr);
 }
 
 /* Visit the bytes of [addr, addr + len) piece by piece; @return how many there are from the front. */

@@ -81,16 +81,8 @@ struct asc_error *asc_maps_copy(const struct asc_maps *from, struct asc_maps *re
 
 const struct asc_map *asc_maps_find(const struct asc_maps *maps, asc_addr addr)
 {
-	size_t lo = 0, hi = maps->n;
+	size_t lo = ASC_SEEK(maps->n, i, maps->v[i].end <= addr);
 
-	while (lo < hi) {
-		size_t mid = lo + (hi - lo) / 2;
-
-		if (maps->v[mid].end <= addr)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
 	return lo < maps->n && maps->v[lo].start <= addr ? &maps->v[lo] : NULL;
 }
 

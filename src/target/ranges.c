@@ -57,17 +57,7 @@ uint64_t asc_ranges_bytes(const asc_range_vec *v)
 
 size_t asc_ranges_seek(const asc_range_vec *v, asc_addr at)
 {
-	size_t lo = 0, hi = v->len;
-
-	while (lo < hi) {
-		size_t mid = lo + (hi - lo) / 2;
-
-		if (v->data[mid].addr + v->data[mid].len <= at)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	return lo;
+	return ASC_SEEK(v->len, i, v->data[i].addr + v->data[i].len <= at);
 }
 
 bool asc_ranges_touch(const asc_range_vec *v, asc_addr lo, asc_addr hi)
