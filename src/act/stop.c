@@ -36,6 +36,7 @@ enum {
 	PATIENCE_D_MS = 10,
 	LOOK_NS = 20000,
 	SETTLE_MS = 10000,
+	SETTLE_D_MS = 100,
 };
 
 double asc_act_now(void)
@@ -246,7 +247,8 @@ struct asc_error *asc_halt_all(struct asc_halt *h)
 
 	for (size_t i = 0; i < 8 && fresh && !err; i++)
 		err = pass(h, false, &fresh);
-	h->since = asc_act_now();
+	if (!err)
+		h->since = asc_act_now();
 	for (size_t i = 0; i < h->n && !err; i++) {
 		if (h->v[i].state == ASC_HALT_SEIZED)
 			asc_pt(PTRACE_INTERRUPT, h->v[i].tid, 0, NULL);
@@ -258,6 +260,11 @@ struct asc_error *asc_halt_all(struct asc_halt *h)
 			break;
 		if (!err && asc_act_now() - h->since > PASSES_MS)
 			err = asc_err(ASC_EAGAIN, "threads are born faster than they are stopped");
+	}
+	for (size_t i = 0; i < h->n && err && h->since > 0; i++) {
+		if (h->v[i].state ==
+		    ASC_HALT_SEIZED) /* asked to stop: asc_halt_settle() waits for it */
+			h->v[i].state = ASC_HALT_LATE;
 	}
 	if (err)
 		asc_halt_release(h, 0);
@@ -372,9 +379,10 @@ void asc_halt_settle(struct asc_halt *h)
 			look(t);
 			if (t->state == ASC_HALT_STOPPED)
 				let_go(t);
-			/* in state D nothing was interrupted */
+			/* in state D nothing is interrupted, but soon after it may be */
 			waiting |= t->state == ASC_HALT_LATE &&
-				   !asc_proc_stat(h->pid, t->tid, &st) && st.state != 'D';
+				   !asc_proc_stat(h->pid, t->tid, &st) &&
+				   (st.state != 'D' || asc_act_now() - began < SETTLE_D_MS);
 		}
 		if (waiting)
 			nap();

@@ -34,7 +34,9 @@ enum {
 	DEFAULT_PAUSE_MS = 500,
 	WATCHDOG_TIMES = 4,
 	SLACK_MS = 3000, /* for seizing, and for an exec of the target in its way */
-	END_MS = 5000,
+	SEIZE_END_MS = 100,
+	END_MS =
+		15000, /* a thread that waits for a CPU meanwhile must be caught, or its call fails */
 	SPARE_SLOTS = 4096,
 	STACK_BYTES = 64 * 1024,
 	GUARD_BYTES = 64 * 1024,
@@ -175,6 +177,22 @@ static int hear(const struct asc_stopper *s, uint64_t ms, char *ret)
 	}
 }
 
+/* It lets go of what it has stopped by itself, unless PTRACE_SEIZE waits for an exec in the target. */
+static void give_up(struct asc_stopper *s)
+{
+	uint64_t ms = __atomic_load_n(&s->area->t_interrupt, __ATOMIC_ACQUIRE) ? END_MS
+									       : SEIZE_END_MS;
+	char word;
+	int r;
+
+	__atomic_store_n(&s->area->abandon, 1, __ATOMIC_RELEASE);
+	shutdown(s->sock, SHUT_WR);
+	do {
+		r = hear(s, ms, &word);
+	} while (!r);
+	reap(s, r == ETIMEDOUT);
+}
+
 static struct asc_error *explain(const struct asc_stop_area *a)
 {
 	switch (a->step) {
@@ -215,8 +233,8 @@ static struct asc_error *run(struct asc_stopper *s, uint64_t wait_ms)
 		asc_fault("tool", 3);
 		return NULL;
 	}
-	if (r == ETIMEDOUT) { /* PTRACE_SEIZE waits for an exec in the target */
-		reap(s, true);
+	if (r == ETIMEDOUT) {
+		give_up(s);
 		return asc_err_id(asc_err(ASC_EAGAIN, "process %d could not be stopped in %llu ms",
 					  a->pid, (unsigned long long)wait_ms),
 				  "E-NOSTOP");

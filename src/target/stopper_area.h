@@ -34,7 +34,8 @@ struct asc_stop_area {
 	pid_t err_tid;
 	uint64_t t_interrupt, t_stopped, t_let_go; /* CLOCK_MONOTONIC, ns */
 	uint32_t stopped, late;
-	uint32_t let_go; /* by itself: the watchdog */
+	uint32_t let_go;  /* by itself: the watchdog */
+	uint32_t abandon; /* by the tool: it waits no longer; let go of them all */
 	char dents[ASC_STOP_DENTS];
 };
 

@@ -38,7 +38,7 @@ enum {
 	PATIENCE_LOCK_NS =
 		50 * 1000 * 1000, /* for the mmap lock: its holder is on the way out, too */
 	LOOK_AGAIN_NS = 1000 * 1000,
-	LATE_NS = 2000 * 1000 * 1000,
+	LATE_D_NS = 100 * 1000 * 1000,
 	/* a look for dead threads goes over all of them, 12 us each: not while a word may come */
 	REAP_NS = 50 * 1000 * 1000,
 	SEIZE_PASSES = 8,
@@ -46,6 +46,8 @@ enum {
 	KERNEL_SIGSET_BYTES = 8,
 	EVENT_STOP = 128,
 };
+
+#define LATE_NS (10ull * 1000 * 1000 * 1000)
 
 struct kernel_dirent {
 	uint64_t ino;
@@ -420,6 +422,12 @@ ASC_BARE static bool give_up(struct asc_stop_area *a, struct asc_stop_slot *s, u
 	return s->state != ASC_SLOT_SEIZED;
 }
 
+/* The tool waits no longer. */
+ASC_BARE static bool is_abandoned(const struct asc_stop_area *a)
+{
+	return __atomic_load_n(&a->abandon, __ATOMIC_ACQUIRE);
+}
+
 /* They stop side by side, so waiting for the first one costs nothing for the others. */
 ASC_BARE static void collect(struct asc_stop_area *a)
 {
@@ -433,6 +441,8 @@ ASC_BARE static void collect(struct asc_stop_area *a)
 
 			if (t - asked_state > LOOK_AGAIN_NS) {
 				asked_state = t;
+				if (is_abandoned(a))
+					return;
 				if (give_up(a, s, t - a->t_interrupt))
 					break;
 			}
@@ -479,6 +489,8 @@ ASC_BARE static bool stop_all(struct asc_stop_area *a)
 		if (!pass)
 			fault(a, 5);
 		collect(a);
+		if (is_abandoned(a))
+			return false;
 		added = list(a);
 		if (added == -E2BIG)
 			return fail(a, ASC_STOP_MANY, added, 0);
@@ -561,6 +573,17 @@ ASC_BARE static bool pending(const struct asc_stop_slot *s)
 	return s->asked && (s->state == ASC_SLOT_LATE || s->state == ASC_SLOT_SEIZED);
 }
 
+/*
+ * Of one that has not stopped yet. In state D nothing is interrupted, but what follows in the same call may be:
+ * those that waited for a lock of a thread that was stopped are soon out of it. 't' is one that stops just now.
+ */
+ASC_BARE static bool is_late(char state, uint64_t waited)
+{
+	if (state == 'D')
+		return waited < LATE_D_NS;
+	return state && state != 'X' && state != 'Z';
+}
+
 /* The others run on; a late one is caught for a moment, so that it notices nothing. */
 ASC_BARE static void await_late(struct asc_stop_area *a)
 {
@@ -579,10 +602,9 @@ ASC_BARE static void await_late(struct asc_stop_area *a)
 			if (!pending(s))
 				continue;
 			if (!look(a, s)) {
-				char state = task_state(a, s->tid);
-
-				/* in state D nothing was interrupted */
-				late |= state == 'R' || state == 'S';
+				if (a->fault == 11)
+					await_change(20 * LOOK_AGAIN_NS);
+				late |= is_late(task_state(a, s->tid), now() - began);
 			} else if (s->state == ASC_SLOT_STOPPED) {
 				raw_ptrace(PTRACE_DETACH, s->tid, 0, NULL);
 			}
