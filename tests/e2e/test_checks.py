@@ -117,6 +117,7 @@ def test_every_byte_is_verified(victim, kinds):
     """Blocks of 16 bytes to 8 MiB in all arenas, every byte verified by the process itself; mmapped chunks as well."""
     v = victim("stress", *kinds)
     v.line("ready")
+    helpers.wait_for(lambda: sum(map(int, cpu_ticks(v.pid))) > 50, 60, "its threads to be under way")
     again_and_again(v.pid, runs(100), lambda: cpu_ticks(v.pid))
     v.process.stdin.close()
     verdict = v.line("", 120)
