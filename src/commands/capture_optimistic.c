@@ -210,10 +210,10 @@ static struct asc_error *prove_first(struct asc_round *r, bool *ret_proven)
 	*ret_proven = false;
 	if (!r->calm || !(r->needs & ASC_NEED_WALK))
 		return NULL;
-	ASC_TRY(asc_overlay_compare(r->overlay, &r->but, asc_interrupted, &same));
+	ASC_TRY(asc_overlay_compare(r->overlay, &r->but, asc_interrupted, &same, &r->steady));
 	if (!same)
 		return NULL;
-	ASC_TRY(find_changes(r));
+	r->changed.len = 0;
 	s->heaps = calloc(1, sizeof(struct asc_heap *));
 	if (!s->heaps)
 		return asc_err(ASC_ENOMEM, "a heap");

@@ -55,20 +55,32 @@ static void empty(struct overlay *o)
 
 /* ---- digests ---- */
 
-static void take_note(struct overlay *o, uint64_t page, const uint8_t *bytes)
+static void take_note(struct overlay *o, struct asc_note *n, const uint8_t *bytes)
 {
-	struct asc_note *n = asc_notes_at(&o->notes, page);
-	uint64_t d, was;
+	const uint64_t d = asc_page_digest(&o->notes, bytes);
+	const uint64_t was = __atomic_load_n(&n->before, __ATOMIC_RELAXED);
 
-	if (!n)
-		return;
-	d = asc_page_digest(bytes, (size_t)o->t.page_size);
-	was = __atomic_load_n(&n->before, __ATOMIC_RELAXED);
 	if (o->phase == RUNNING)
 		__atomic_store_n(&n->before, was && was != d ? ASC_NOTE_TORN : d, __ATOMIC_RELAXED);
 	else if (__atomic_load_n(&n->after, __ATOMIC_RELAXED) == 0 || d != n->before)
 		/* read more than once: it counts that it differed once */
 		__atomic_store_n(&n->after, d, __ATOMIC_RELAXED);
+}
+
+/* @p len bytes of whole pages from @p at on */
+static void take_notes(struct overlay *o, asc_addr at, const uint8_t *bytes, size_t len)
+{
+	const uint64_t size = o->t.page_size;
+
+	for (size_t done = 0; done < len;) {
+		struct asc_note_block *b = asc_notes_block(&o->notes, at + done);
+		size_t k = (at + done) / size % ASC_NOTES_BLOCK;
+
+		for (; k < ASC_NOTES_BLOCK && done < len; k++, done += (size_t)size) {
+			if (b)
+				take_note(o, &b->notes[k], bytes + done);
+		}
+	}
 }
 
 /* ---- residency ---- */
@@ -160,11 +172,12 @@ static size_t read_pages(struct overlay *o, asc_addr at, uint8_t *buf, size_t le
 		memcpy(buf, asc_overlay_fresh(o, at), size);
 		return size;
 	}
-	while (n < len && (o->phase == RUNNING || !asc_overlay_fresh(o, at + n)))
+	if (o->phase == RUNNING)
+		n = len;
+	while (n < len && !asc_overlay_fresh(o, at + n))
 		n += size;
 	got = asc_align_down(asc_read_some(o->live, at, buf, n), size);
-	for (size_t i = 0; i < got; i += size)
-		take_note(o, at + i, buf + i);
+	take_notes(o, at, buf, got);
 	return got;
 }
 

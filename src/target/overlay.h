@@ -53,10 +53,12 @@ bool asc_overlay_is_later(const struct asc_target *overlay, asc_addr page);
 uint64_t asc_overlay_fresh_bytes(const struct asc_target *overlay);
 /*
  * After it: read again, by two, what was read before it and is not fresh. Ends at the first page that has
- * changed. @p ret_same: none has. @p interrupted: may be NULL
+ * changed. @p ret_same: none has. @p ret_steady: bytes that were compared and are the same. @p interrupted:
+ * may be NULL
  */
 ASC_MUST struct asc_error *asc_overlay_compare(struct asc_target *overlay, const asc_range_vec *but,
-					       bool (*interrupted)(void), bool *ret_same);
+					       bool (*interrupted)(void), bool *ret_same,
+					       uint64_t *ret_steady);
 /*
  * Of what was read after the stop and is not fresh: the pages that have changed (malloc'ed, by
  * address), and how many bytes have not.

@@ -33,7 +33,7 @@ bool asc_overlay_is_same(const struct asc_target *t, const asc_range_vec *but)
 		if (n && asc_ranges_touch(but, page, page + t->page_size))
 			continue;
 
-		if (n && n->before && n->before != asc_page_digest(bytes, (size_t)t->page_size))
+		if (n && n->before && n->before != asc_page_digest(&o->notes, bytes))
 			return false;
 	}
 	return true;
@@ -46,51 +46,85 @@ struct comparison {
 	const asc_range_vec *but;
 	struct asc_note_block **blocks; /* by address */
 	size_t n;
-	size_t next;  /* atomic: block that nobody has taken */
-	bool differs; /* ditto */
+	size_t next;	 /* atomic: block that nobody has taken */
+	uint64_t steady; /* ditto: bytes that are the same */
+	bool differs;	 /* ditto */
 	bool (*interrupted)(void);
 };
 
-/* @p len bytes of whole pages from @p at on. @return false: one has changed, or cannot be read any more */
-static bool compare_range(struct comparison *c, asc_addr at, size_t len, uint8_t *buf)
+/* Say in each block which pages of it the stop has kept. */
+static void mark_kept(const struct overlay *o)
+{
+	const uint64_t size = o->t.page_size;
+
+	for (size_t i = 0; i < o->notes.cap; i++) {
+		if (o->notes.blocks[i])
+			o->notes.blocks[i]->kept = 0;
+	}
+	for (size_t i = 0; i <= o->mask; i++) {
+		const uint64_t page = o->slots[i].page;
+		struct asc_note_block *b = page == UINT64_MAX || o->slots[i].at == UINT64_MAX
+						   ? NULL
+						   : asc_notes_block(&o->notes, page);
+
+		if (b)
+			b->kept |= 1ull << page / size % ASC_NOTES_BLOCK;
+	}
+}
+
+/* A bit a page that has to be compared. Not what was not read, and not what the stop has kept. */
+static uint64_t wanted(const struct comparison *c, const struct asc_note_block *b)
+{
+	const uint64_t size = c->o->t.page_size, first = b->nr * ASC_NOTES_BLOCK * size;
+	uint64_t mask = 0;
+
+	for (size_t k = 0; k < ASC_NOTES_BLOCK; k++)
+		mask |= (uint64_t)(b->notes[k].before != 0) << k;
+	mask &= ~b->kept;
+	if (!mask || !asc_ranges_touch(c->but, first, first + ASC_NOTES_BLOCK * size))
+		return mask;
+	for (size_t k = 0; k < ASC_NOTES_BLOCK; k++) {
+		if (asc_ranges_touch(c->but, first + k * size, first + (k + 1) * size))
+			mask &= ~(1ull << k);
+	}
+	return mask;
+}
+
+/* @p n pages from the @p from th on. @return false: one has changed, or cannot be read any more */
+static bool compare_pages(struct comparison *c, struct asc_note_block *b, size_t from, size_t n,
+			  uint8_t *buf)
 {
 	const size_t size = (size_t)c->o->t.page_size;
-	bool same = asc_read_beside(c->o->live, at, buf, len) == len;
+	bool same = asc_read_beside(c->o->live, (b->nr * ASC_NOTES_BLOCK + from) * size, buf,
+				    n * size) == n * size;
 
-	for (size_t i = 0; i < len && same; i += size) {
-		struct asc_note *n = asc_notes_at(&c->o->notes, at + i);
+	for (size_t i = 0; i < n && same; i++) {
+		struct asc_note *note = &b->notes[from + i];
+		const uint64_t now = asc_page_digest(&c->o->notes, buf + i * size);
 
-		n->after = asc_page_digest(buf + i, size);
-		same = n->after == n->before;
+		same = now == note->before;
+		if (!same)
+			note->after =
+				now; /* it has changed, whatever it is when it is read again */
 	}
 	return same;
 }
 
-/* Does it have to be compared? Not what was not read, and not what the stop has kept. */
-static bool is_wanted(const struct comparison *c, const struct asc_note_block *b, size_t k)
+static bool compare_block(struct comparison *c, struct asc_note_block *b, uint8_t *buf)
 {
-	const uint64_t size = c->o->t.page_size, page = (b->nr * ASC_NOTES_BLOCK + k) * size;
+	const size_t most = BUFFER / (size_t)c->o->t.page_size;
+	uint64_t mask = wanted(c, b);
 
-	return b->notes[k].before && !asc_overlay_fresh(c->o, page) &&
-	       !asc_ranges_touch(c->but, page, page + size);
-}
+	while (mask) {
+		const size_t from = (size_t)__builtin_ctzll(mask);
+		size_t n = 1;
 
-static bool compare_block(struct comparison *c, const struct asc_note_block *b, uint8_t *buf)
-{
-	const uint64_t size = c->o->t.page_size;
-	const size_t most = BUFFER / (size_t)size;
-	size_t k = 0;
-
-	while (k < ASC_NOTES_BLOCK) {
-		size_t from = k;
-
-		while (k < ASC_NOTES_BLOCK && k - from < most && is_wanted(c, b, k))
-			k++;
-		if (k > from && !compare_range(c, (b->nr * ASC_NOTES_BLOCK + from) * size,
-					       (k - from) * (size_t)size, buf))
+		while (n < most && from + n < ASC_NOTES_BLOCK && mask >> (from + n) & 1)
+			n++;
+		if (!compare_pages(c, b, from, n, buf))
 			return false;
-		if (k == from)
-			k++;
+		__atomic_add_fetch(&c->steady, n * c->o->t.page_size, __ATOMIC_RELAXED);
+		mask &= from + n < ASC_NOTES_BLOCK ? UINT64_MAX << (from + n) : 0;
 	}
 	return true;
 }
@@ -118,7 +152,8 @@ static void *compare(void *comparison)
 }
 
 struct asc_error *asc_overlay_compare(struct asc_target *t, const asc_range_vec *but,
-				      bool (*interrupted)(void), bool *ret_same)
+				      bool (*interrupted)(void), bool *ret_same,
+				      uint64_t *ret_steady)
 {
 	struct overlay *o = (struct overlay *)t;
 	const size_t n = o->notes.nblocks;
@@ -133,12 +168,14 @@ struct asc_error *asc_overlay_compare(struct asc_target *t, const asc_range_vec 
 	if (!blocks)
 		return asc_err(ASC_ENOMEM, "%zu blocks of pages", n);
 	asc_notes_sorted(&o->notes, blocks);
+	mark_kept(o);
 	two = n * ASC_NOTES_BLOCK * t->page_size > TWO_READERS && asc_target_concurrent(o->live) &&
 	      !pthread_create(&beside, NULL, compare, &c);
 	compare(&c);
 	if (two)
 		pthread_join(beside, NULL);
 	*ret_same = !c.differs;
+	*ret_steady = c.steady;
 	return NULL;
 }
 
@@ -167,6 +204,7 @@ struct asc_error *asc_overlay_changed(const struct asc_target *t, struct asc_ran
 	ASC_VEC(struct asc_range) v = { 0 };
 	uint64_t steady = 0;
 
+	mark_kept(o);
 	for (size_t i = 0; i < o->notes.cap; i++) {
 		const struct asc_note_block *b = o->notes.blocks[i];
 
@@ -175,7 +213,7 @@ struct asc_error *asc_overlay_changed(const struct asc_target *t, struct asc_ran
 			struct asc_range r = { (b->nr * ASC_NOTES_BLOCK + k) * size, size };
 			struct asc_error *err;
 
-			if (!n->after || asc_overlay_fresh(o, r.addr))
+			if (!n->after || b->kept >> k & 1)
 				continue;
 			if (n->after == n->before) {
 				steady += size;

@@ -1,7 +1,15 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include "target/pagenotes.h"
 
+#include <errno.h>
 #include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <xxhash.h>
+#ifdef ASC_XXH_DISPATCH
+/* the fastest for the CPU at hand: names the functions anew */
+#include <xxh_x86dispatch.h>
+#endif
 
 #include "base/cleanup.h"
 #include "base/num.h"
@@ -9,33 +17,11 @@
 
 /* ---- the digest ---- */
 
-static uint64_t mix(uint64_t a, uint64_t b)
+uint64_t asc_page_digest(const struct asc_notes *s, const uint8_t *page)
 {
-	a = (a ^ b) * 0x9fb21c651e98df25u;
-	return a << 29 | a >> 35;
-}
+	uint64_t d = XXH3_64bits_withSecret(page, s->page_size, s->secret, sizeof(s->secret));
 
-/*
- * In each lane every step can be undone, so that no change of one word is lost. Eight names, not an array:
- * that is in registers whatever the compiler thinks of loops (16 GB/s against 6).
- */
-uint64_t asc_page_digest(const uint8_t *p, size_t n)
-{
-	uint64_t a = 1, b = 2, c = 3, d = 4, e = 5, f = 6, g = 7, h = 8, sum = n;
-
-	for (const uint8_t *end = p + n; end - p >= 64; p += 64) {
-		a = mix(a, asc_load_u64(p));
-		b = mix(b, asc_load_u64(p + 8));
-		c = mix(c, asc_load_u64(p + 16));
-		d = mix(d, asc_load_u64(p + 24));
-		e = mix(e, asc_load_u64(p + 32));
-		f = mix(f, asc_load_u64(p + 40));
-		g = mix(g, asc_load_u64(p + 48));
-		h = mix(h, asc_load_u64(p + 56));
-	}
-	sum = mix(mix(mix(mix(sum, a), b), c), d);
-	sum = mix(mix(mix(mix(sum, e), f), g), h);
-	return sum > ASC_NOTE_TORN ? sum : ASC_NOTE_TORN + 1;
+	return d > ASC_NOTE_TORN ? d : d + 2;
 }
 
 size_t asc_page_hash(uint64_t nr)
@@ -54,20 +40,30 @@ static struct asc_note_block **block_at(const struct asc_notes *s, uint64_t nr)
 	return &s->blocks[h];
 }
 
-struct asc_note *asc_notes_at(const struct asc_notes *s, uint64_t page)
+struct asc_note_block *asc_notes_block(const struct asc_notes *s, uint64_t page)
 {
-	uint64_t nr = page / s->page_size;
-	struct asc_note_block *b = *block_at(s, nr / ASC_NOTES_BLOCK);
-
-	return b ? &b->notes[nr % ASC_NOTES_BLOCK] : NULL;
+	return *block_at(s, page / s->page_size / ASC_NOTES_BLOCK);
 }
 
-static struct asc_error *grow(struct asc_notes *s)
+struct asc_note *asc_notes_at(const struct asc_notes *s, uint64_t page)
+{
+	struct asc_note_block *b = asc_notes_block(s, page);
+
+	return b ? &b->notes[page / s->page_size % ASC_NOTES_BLOCK] : NULL;
+}
+
+/* For @p more blocks. */
+static struct asc_error *grow(struct asc_notes *s, size_t more)
 {
 	struct asc_note_block **old = s->blocks;
-	size_t n = s->cap, cap = asc_max(2 * n, 1024);
-	struct asc_note_block **v = calloc(cap, sizeof(struct asc_note_block *));
+	size_t n = s->cap, cap = asc_max(n, 1024);
+	struct asc_note_block **v;
 
+	while (cap / 2 < s->nblocks + more)
+		cap *= 2;
+	if (cap == n)
+		return NULL;
+	v = calloc(cap, sizeof(struct asc_note_block *));
 	if (!v)
 		return asc_err(ASC_ENOMEM, "digests of %zu pages", cap * ASC_NOTES_BLOCK);
 	s->blocks = v;
@@ -83,44 +79,74 @@ static struct asc_error *grow(struct asc_notes *s)
 struct asc_error *asc_notes_init(struct asc_notes *s, uint64_t page_size)
 {
 	s->page_size = page_size;
-	return grow(s);
+	if (getrandom(s->secret, sizeof(s->secret), 0) != sizeof(s->secret))
+		return asc_err_os(errno, "random bytes");
+	return grow(s, 0);
 }
 
 void asc_notes_deinit(struct asc_notes *s)
 {
-	for (size_t i = 0; i < s->cap; i++)
-		free(s->blocks[i]);
+	for (size_t i = 0; i < s->slabs.len; i++)
+		munmap(s->slabs.data[i].v, s->slabs.data[i].n * sizeof(struct asc_note_block));
+	asc_vec_free(&s->slabs);
 	free(s->blocks);
 }
 
-static struct asc_error *make_block(struct asc_notes *s, uint64_t nr)
+/* All at once in large pages: these are many, and written to while somebody waits. */
+static struct asc_error *make_slab(struct asc_notes *s, size_t n)
 {
-	struct asc_note_block **at, *b;
+	struct asc_note_slab slab = { .n = n };
+	struct asc_error *err;
 
-	if (s->nblocks * 2 >= s->cap)
-		ASC_TRY(grow(s));
-	at = block_at(s, nr);
-	if (*at)
-		return NULL;
-	b = calloc(1, sizeof(*b));
-	if (!b)
-		return asc_err(ASC_ENOMEM, "digests of pages");
-	b->nr = nr;
-	*at = b;
-	s->nblocks++;
-	return NULL;
+	slab.v = mmap(NULL, n * sizeof(*slab.v), PROT_READ | PROT_WRITE,
+		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (slab.v == MAP_FAILED)
+		return asc_err(ASC_ENOMEM, "digests of %zu pages", n * ASC_NOTES_BLOCK);
+	(void)madvise(slab.v, n * sizeof(*slab.v), MADV_HUGEPAGE); /* only for speed */
+	err = asc_vec_push(&s->slabs, slab);
+	if (err)
+		munmap(slab.v, n * sizeof(*slab.v));
+	return err;
 }
 
-struct asc_error *asc_notes_make(struct asc_notes *s, const struct asc_residency *res)
+/* Blocks of @p res that are not there. @p add: put them into the last slab, which has room for them */
+static size_t missing(struct asc_notes *s, const struct asc_residency *res, bool add)
 {
 	const uint64_t bytes = s->page_size * ASC_NOTES_BLOCK;
+	struct asc_note_slab *slab = add ? &s->slabs.data[s->slabs.len - 1] : NULL;
+	uint64_t next = 0; /* runs are by address, and several are of one block */
+	size_t n = 0;
 
 	for (size_t i = 0; i < res->n; i++) {
 		uint64_t end = (res->v[i].end - 1) / bytes;
 
-		for (uint64_t nr = asc_page_run_start(&res->v[i]) / bytes; nr <= end; nr++)
-			ASC_TRY(make_block(s, nr));
+		for (uint64_t nr = asc_max(next, asc_page_run_start(&res->v[i]) / bytes); nr <= end;
+		     nr++) {
+			struct asc_note_block **at = block_at(s, nr);
+
+			next = nr + 1;
+			if (*at)
+				continue;
+			n++;
+			if (!slab)
+				continue;
+			*at = &slab->v[slab->used++];
+			(*at)->nr = nr;
+			s->nblocks++;
+		}
 	}
+	return n;
+}
+
+struct asc_error *asc_notes_make(struct asc_notes *s, const struct asc_residency *res)
+{
+	const size_t n = missing(s, res, false);
+
+	if (!n)
+		return NULL;
+	ASC_TRY(grow(s, n));
+	ASC_TRY(make_slab(s, n));
+	missing(s, res, true);
 	return NULL;
 }
 

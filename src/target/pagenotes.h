@@ -4,9 +4,11 @@
 #define ASC_TARGET_PAGENOTES_H
 
 #include "arenascope/target.h"
+#include "base/vec.h"
 
 enum {
 	ASC_NOTES_BLOCK = 64,
+	ASC_NOTES_SECRET = 192,
 	ASC_NOTE_TORN = 1, /* no digest: it was read twice, and was not the same */
 };
 
@@ -16,29 +18,40 @@ struct asc_note {
 };
 
 struct asc_note_block {
-	uint64_t nr; /* of its first page, in blocks */
+	uint64_t nr;   /* of its first page, in blocks */
+	uint64_t kept; /* for whoever passes over all of them: a bit a page */
 	struct asc_note notes[ASC_NOTES_BLOCK];
+};
+
+/* Blocks that were made together. */
+struct asc_note_slab {
+	struct asc_note_block *v;
+	size_t n, used;
 };
 
 struct asc_notes {
 	uint64_t page_size;
-	struct asc_note_block **blocks; /* open addressing, at most half full */
+	uint8_t secret[ASC_NOTES_SECRET]; /* of the digests: no process can be prepared for it */
+	struct asc_note_block **blocks;	  /* open addressing, at most half full */
 	size_t nblocks, cap;
+	ASC_VEC(struct asc_note_slab) slabs;
 };
 
 ASC_MUST struct asc_error *asc_notes_init(struct asc_notes *s, uint64_t page_size);
 void asc_notes_deinit(struct asc_notes *s);
 /* Room for a digest of each page of @p res, so that none is made while two readers are at work. */
 ASC_MUST struct asc_error *asc_notes_make(struct asc_notes *s, const struct asc_residency *res);
-/* NULL: there is no room for it */
+/* That of the pages that @p page is among, NULL: there is no room for them */
+struct asc_note_block *asc_notes_block(const struct asc_notes *s, uint64_t page);
+/* Likewise, of one page. */
 struct asc_note *asc_notes_at(const struct asc_notes *s, uint64_t page);
 /* What was read after the last stop was read before the next one. */
 void asc_notes_turn(struct asc_notes *s);
 /* All blocks by address: @p ret holds s->nblocks. */
 void asc_notes_sorted(const struct asc_notes *s, struct asc_note_block **ret);
 
-/* Of a whole page, never 0 or ASC_NOTE_TORN. No change of one word of it is lost. */
-uint64_t asc_page_digest(const uint8_t *p, size_t n);
+/* Of a whole page, never 0 or ASC_NOTE_TORN: XXH3, two different pages have the same one in 2^64. */
+uint64_t asc_page_digest(const struct asc_notes *s, const uint8_t *page);
 size_t asc_page_hash(uint64_t nr);
 
 #endif

@@ -17,6 +17,7 @@
 #include "base/cleanup.h"
 #include "child.h"
 #include "target/overlay.h"
+#include "target/pagenotes.h"
 
 enum { PAGES = 64, TOUCHED = 32, PAGE = 4096 };
 static const uint64_t NEVER = UINT64_MAX;
@@ -315,13 +316,13 @@ static bool same(struct pages *c, unsigned but)
 	return asc_overlay_is_same(c->overlay, &v);
 }
 
-static bool compares(struct pages *c, unsigned but)
+static bool compares(struct pages *c, unsigned but, uint64_t *ret_steady)
 {
 	struct asc_range r = { c->area + but * PAGE, PAGE };
 	const asc_range_vec v = { .data = &r, .len = 1, .cap = 1 };
 	bool ret;
 
-	assert_null(asc_overlay_compare(c->overlay, &v, NULL, &ret));
+	assert_null(asc_overlay_compare(c->overlay, &v, NULL, &ret, ret_steady));
 	return ret;
 }
 
@@ -343,10 +344,10 @@ static void test_first_is_enough(void **state)
 	assert_false(same(&c, 21));
 	go(&c);
 	tell(&c, 'w', 4, 100); /* kept: what it is now does not matter */
-	assert_true(compares(&c, 21));
-	assert_int_equal(changed(&c, &steady), 0);
+	assert_true(compares(&c, 21, &steady));
 	assert_int_equal(steady,
 			 (TOUCHED - 3) * PAGE); /* without the two that were kept, and but */
+	assert_int_equal(changed(&c, &steady), 0);
 	end(&c);
 }
 
@@ -354,6 +355,7 @@ static void test_first_is_enough(void **state)
 static void test_first_is_not_enough(void **state)
 {
 	struct pages c;
+	uint64_t steady;
 
 	(void)state;
 	for (unsigned page = 0; page < TOUCHED; page++) {
@@ -368,8 +370,12 @@ static void test_first_is_not_enough(void **state)
 		assert_true(same(&c, page));
 		go(&c);
 		tell(&c, 'w', (page + 1) % TOUCHED, 223);
-		assert_false(compares(&c, 63));
-		assert_true(compares(&c, (page + 1) % TOUCHED));
+		assert_false(compares(&c, 63, &steady));
+		assert_true(compares(&c, (page + 1) % TOUCHED, &steady));
+		/* seen once, it counts, though it is as it was when it is read again */
+		tell(&c, 'w', (page + 1) % TOUCHED, (page + 1) % TOUCHED + 1);
+		read_all(&c);
+		assert_int_equal(changed(&c, &steady), 1ull << (page + 1) % TOUCHED);
 		end(&c);
 	}
 	/* read twice before the stop, and not the same */
@@ -395,6 +401,65 @@ static void test_first_is_not_enough(void **state)
 	end(&c);
 }
 
+/* One bit is enough, wherever it is; and no two overlays have the same digests. */
+static void test_digest(void **state)
+{
+	static uint8_t page[PAGE];
+	struct asc_notes a = { 0 }, b = { 0 };
+	uint64_t was;
+
+	(void)state;
+	assert_null(asc_notes_init(&a, PAGE));
+	assert_null(asc_notes_init(&b, PAGE));
+	for (size_t i = 0; i < PAGE; i++)
+		page[i] = (uint8_t)(i * 7 + i / 256);
+	was = asc_page_digest(&a, page);
+	assert_true(was > ASC_NOTE_TORN);
+	assert_true(was != asc_page_digest(&b, page));
+	for (size_t bit = 0; bit < PAGE * 8; bit++) {
+		page[bit / 8] ^= (uint8_t)(1u << bit % 8);
+		assert_true(asc_page_digest(&a, page) != was);
+		page[bit / 8] ^= (uint8_t)(1u << bit % 8);
+	}
+	assert_true(asc_page_digest(&a, page) == was);
+	asc_notes_deinit(&a);
+	asc_notes_deinit(&b);
+}
+
+/* Blocks are found again, those that came later, too, and each begins empty. */
+static void test_notes(void **state)
+{
+	enum { FAR = 5000 };
+	struct asc_page_run runs[] = {
+		asc_page_run_make(3 * PAGE, 5 * PAGE, ASC_PAGE_PRESENT),
+		asc_page_run_make(60 * PAGE, 70 * PAGE, ASC_PAGE_PRESENT),
+		asc_page_run_make(FAR * PAGE, (FAR + 200000ull) * PAGE, ASC_PAGE_PRESENT),
+	};
+	struct asc_residency res = { .source = ASC_RESIDENCY_SCAN, .page_size = PAGE, .v = runs };
+	struct asc_notes s = { 0 };
+
+	(void)state;
+	assert_null(asc_notes_init(&s, PAGE));
+	for (res.n = 0; res.n <= 3; res.n++)
+		assert_null(asc_notes_make(&s, &res));
+	res.n = 3;
+	assert_null(asc_notes_make(&s, &res));
+	assert_int_equal(s.nblocks, 2 + (FAR + 199999) / 64 - FAR / 64 + 1);
+	assert_null(asc_notes_at(&s, 128 * PAGE));
+	for (uint64_t page = FAR; page < FAR + 200000; page++) {
+		struct asc_note *n = asc_notes_at(&s, page * PAGE);
+
+		assert_non_null(n);
+		assert_true(!n->before && !n->after);
+		n->before = page;
+	}
+	for (uint64_t page = FAR; page < FAR + 200000; page++)
+		assert_true(asc_notes_at(&s, page * PAGE)->before == page);
+	assert_true(asc_notes_at(&s, 3 * PAGE) == asc_notes_at(&s, 0) + 3);
+	assert_ptr_equal(asc_notes_block(&s, 69 * PAGE), asc_notes_block(&s, 64 * PAGE));
+	asc_notes_deinit(&s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -402,6 +467,7 @@ int main(void)
 		cmocka_unit_test(test_asked_later),	cmocka_unit_test(test_next_round),
 		cmocka_unit_test(test_forget),		cmocka_unit_test(test_cut),
 		cmocka_unit_test(test_first_is_enough), cmocka_unit_test(test_first_is_not_enough),
+		cmocka_unit_test(test_digest),		cmocka_unit_test(test_notes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
