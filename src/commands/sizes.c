@@ -7,8 +7,9 @@
 #include "base/num.h"
 #include "base/vec.h"
 #include "commands/cmd.h"
+#include "glibc/heap.h"
 
-enum { CLASSES = 64, MOST = 10, PLAIN = 8192, UNIT = 8 };
+enum { CLASSES = 64, MOST = 10, PLAIN = 64 << 10 };
 
 struct amount {
 	uint64_t count, bytes;
@@ -25,7 +26,7 @@ struct size_row {
  */
 struct sizes {
 	struct amount used[CLASSES], free[CLASSES];
-	uint64_t plain[PLAIN][2]; /* by size / UNIT; [1]: in use */
+	uint64_t plain[PLAIN]; /* by size | state */
 	struct size_row *slots;
 	size_t cap, n;
 };
@@ -79,43 +80,48 @@ static struct asc_error *add(struct sizes *z, uint64_t size, bool used, uint64_t
 	return NULL;
 }
 
-static inline struct asc_error *count(struct sizes *z, uint64_t size, bool used)
+static struct asc_error *count(struct sizes *z, const uint64_t *words, size_t n)
 {
-	if (size >= PLAIN * UNIT || size % UNIT)
-		return add(z, size, used, 1);
-	z->plain[size / UNIT][used]++;
+	for (size_t i = 0; i < n; i++) {
+		const uint64_t word = words[i], state = word & 7;
+
+		if (word < PLAIN)
+			z->plain[word]++;
+		else if (state != ASC_FENCE)
+			ASC_TRY(add(z, word - state, state == ASC_INUSE, 1));
+	}
 	return NULL;
 }
 
 static struct asc_error *add_plain(struct sizes *z)
 {
-	for (uint64_t i = 0; i < PLAIN; i++)
-		for (unsigned used = 0; used < 2; used++)
-			if (z->plain[i][used])
-				ASC_TRY(add(z, i * UNIT, used, z->plain[i][used]));
+	for (uint64_t word = 0; word < PLAIN; word++) {
+		const uint64_t state = word & 7;
+
+		if (z->plain[word] && state != ASC_FENCE)
+			ASC_TRY(add(z, word - state, state == ASC_INUSE, z->plain[word]));
+	}
 	return NULL;
 }
 
 static struct asc_error *count_heap(struct sizes *z, const struct asc_heap *heap)
 {
 	struct asc_chunk_iter it;
-	struct asc_chunk c;
-	uint64_t seen = 0;
+	const uint64_t *words;
+	size_t n;
 
 	for (size_t i = 0; i < heap->narenas; i++) {
 		for (size_t k = 0; k < heap->arenas[i].nregions; k++) {
 			asc_chunk_iter_init(&it, &heap->arenas[i].regions[k]);
-			while (asc_chunk_next(&it, &c)) {
-				if (c.state == ASC_FENCE)
-					continue;
-				ASC_TRY(count(z, c.size, c.state == ASC_INUSE));
-				if (!(++seen & 0xfffff) && asc_interrupted())
+			while ((words = asc_chunk_words(&it, &n))) {
+				ASC_TRY(count(z, words, n));
+				if (asc_interrupted())
 					return asc_err(ASC_EINTR, "interrupted");
 			}
 		}
 	}
 	for (size_t i = 0; i < heap->nmmapped; i++)
-		ASC_TRY(count(z, heap->mmapped[i].total, true));
+		ASC_TRY(add(z, heap->mmapped[i].total, true, 1));
 	return NULL;
 }
 

@@ -87,6 +87,12 @@ ASC_MUST struct asc_error *asc_arena_ring(struct asc_target *t, const struct asc
 /* The smallest size of a chunk in the large bins. */
 uint64_t asc_large_min(const struct asc_heap_libc *libc);
 
+/*
+ * For whoever wants no addresses: words (size | state) of the chunks that asc_chunk_next() would go to, as many
+ * in a row as are at hand, at most 2^20. NULL: no more. @p it then is for this function alone.
+ */
+const uint64_t *asc_chunk_words(struct asc_chunk_iter *it, size_t *ret_n);
+
 /* Field of a struct in the target, zero-extended. Absent field: ASC_EBUG. */
 ASC_MUST struct asc_error *asc_field_u64(struct asc_target *t, asc_addr base, struct asc_field f,
 					 uint64_t *ret);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* The chunk table read back, and which list a size belongs to. */
+#include "base/num.h"
 #include "glibc/heap.h"
 #include "glibc/spill.h"
 
@@ -10,11 +11,10 @@ void asc_chunk_iter_init(struct asc_chunk_iter *it, const struct asc_region *reg
 		it->addr = region->spans[0].start;
 }
 
-bool asc_chunk_next(struct asc_chunk_iter *it, struct asc_chunk *ret)
+/* Is there a chunk? @p it goes on to the span that it is in. */
+static inline bool is_more(struct asc_chunk_iter *it)
 {
 	const struct asc_region *r = it->region;
-	uint64_t word;
-	size_t n;
 
 	while (it->span < r->nspans && it->i == r->spans[it->span].n) {
 		it->span++;
@@ -22,11 +22,21 @@ bool asc_chunk_next(struct asc_chunk_iter *it, struct asc_chunk *ret)
 		if (it->span < r->nspans)
 			it->addr = r->spans[it->span].start;
 	}
-	if (it->span >= r->nspans) {
-		if (r->chunks_on_disk)
-			asc_spill_passed(r->chunks, r->nchunks, r->nchunks);
+	if (it->span < r->nspans)
+		return true;
+	if (r->chunks_on_disk)
+		asc_spill_passed(r->chunks, r->nchunks, r->nchunks);
+	return false;
+}
+
+bool asc_chunk_next(struct asc_chunk_iter *it, struct asc_chunk *ret)
+{
+	const struct asc_region *r = it->region;
+	uint64_t word;
+	size_t n;
+
+	if (!is_more(it))
 		return false;
-	}
 	n = r->spans[it->span].first + it->i++;
 	word = r->chunks[n];
 	if (__builtin_expect(r->chunks_on_disk, 0) && n % ASC_SPILL_STEP == 0)
@@ -34,6 +44,21 @@ bool asc_chunk_next(struct asc_chunk_iter *it, struct asc_chunk *ret)
 	*ret = (struct asc_chunk){ it->addr, word & ~(uint64_t)7, (enum asc_state)(word & 7) };
 	it->addr += ret->size;
 	return true;
+}
+
+const uint64_t *asc_chunk_words(struct asc_chunk_iter *it, size_t *ret_n)
+{
+	const struct asc_region *r = it->region;
+	size_t n;
+
+	if (!is_more(it))
+		return NULL;
+	n = r->spans[it->span].first + it->i;
+	if (r->chunks_on_disk && n % ASC_SPILL_STEP == 0)
+		asc_spill_passed(r->chunks, n, r->nchunks);
+	*ret_n = asc_min(r->spans[it->span].n - it->i, ASC_SPILL_STEP - n % ASC_SPILL_STEP);
+	it->i += *ret_n;
+	return &r->chunks[n];
 }
 
 unsigned asc_fastbin_index(const struct asc_heap_libc *libc, uint64_t size)

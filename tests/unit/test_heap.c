@@ -16,6 +16,26 @@ static asc_addr end_of(struct asc_chunk c)
 	return c.addr + c.size;
 }
 
+/* In a row they are what they are one by one. */
+static void check_words(const struct asc_region *r)
+{
+	struct asc_chunk_iter one, row;
+	struct asc_chunk c;
+	const uint64_t *words;
+	size_t n;
+
+	asc_chunk_iter_init(&one, r);
+	asc_chunk_iter_init(&row, r);
+	while ((words = asc_chunk_words(&row, &n))) {
+		assert_true(n > 0);
+		for (size_t i = 0; i < n; i++) {
+			assert_true(asc_chunk_next(&one, &c));
+			assert_true(words[i] == (c.size | c.state));
+		}
+	}
+	assert_false(asc_chunk_next(&one, &c));
+}
+
 /* Chunk sizes, headers, foreign and unwalked bytes make up system_mem, to the byte. */
 static void check_sums(const struct asc_heap *h, const struct asc_arena *a)
 {
@@ -50,6 +70,7 @@ static void check_sums(const struct asc_heap *h, const struct asc_arena *a)
 		}
 		assert_int_equal(e, r->extents.n);
 		assert_int_equal(n, r->nchunks);
+		check_words(r);
 	}
 }
 
@@ -319,6 +340,7 @@ static void assert_same_tables(const struct asc_heap *a, const struct asc_heap *
 					    c.state == d.state);
 			}
 			assert_false(asc_chunk_next(&n, &d));
+			check_words(q);
 		}
 	}
 }
