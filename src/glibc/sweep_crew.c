@@ -14,7 +14,7 @@
 #include "target/readers.h"
 
 enum {
-	AHEAD = 192 << 20,
+	AHEAD = 320 << 20,
 	AHEAD_MOST = 512 << 20, /* beside a heap that takes as long */
 	TWO_READERS = 4 << 20,	/* below that a second thread costs more than it saves */
 	BYTES_A_MISS = 16384,	/* read in the time of one system call */
