@@ -49,6 +49,7 @@ struct asc_extents {
 	unsigned shift;		 /**< ... in units of 1 << shift, as sizes are */
 	struct asc_chunk *large; /**< by address */
 	size_t nlarge;
+	bool on_disk; /**< v is mapped from a file */
 };
 
 /** In a word: the state in the lowest 3 bits, the size in 17, the address in 44. */
@@ -153,7 +154,6 @@ struct asc_arena {
 	struct asc_region *regions; /**< by address */
 	size_t nregions;
 	struct asc_extents extents; /**< of all its regions */
-	bool extents_on_disk;	    /**< mapped from a file */
 	/** Chunks by state; in_use only after a walk. tcache: chunks of this arena's regions. */
 	uint64_t counts[ASC_NSTATES], bytes[ASC_NSTATES];
 	bool in_use_known;

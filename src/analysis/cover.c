@@ -11,6 +11,7 @@
 
 #include "base/cleanup.h"
 #include "base/num.h"
+#include "base/spill.h"
 
 struct asc_cursor asc_cursor_at(const struct asc_residency *res, asc_addr addr)
 {
@@ -57,11 +58,27 @@ asc_addr asc_region_limit(const struct asc_region *region)
 	return region->end;
 }
 
+/* Chunks up to the one at @p i were looked at. @return up to where to look before the next call */
+static size_t passed(const struct asc_extents *x, size_t i)
+{
+	if (!x->on_disk)
+		return x->n;
+	asc_spill_drop(x->v, i > ASC_SPILL_WINDOW ? i - ASC_SPILL_WINDOW : 0, i);
+	return (size_t)asc_min(i + ASC_SPILL_WINDOW, x->n);
+}
+
 void asc_seg_init(struct asc_seg_iter *it, const struct asc_region *region)
 {
 	*it = (struct asc_seg_iter){ .region = region,
+				     .stop = passed(&region->extents, 0),
 				     .pos = region->start,
 				     .end = asc_region_limit(region) };
+}
+
+void asc_seg_leave(const struct asc_seg_iter *it)
+{
+	if (it->region->extents.on_disk)
+		asc_spill_drop(it->region->extents.v, 0, it->region->extents.n);
 }
 
 /* As next_extent(), for any chunks whatever. */
@@ -112,8 +129,12 @@ bool asc_seg_cut(struct asc_seg_iter *it, struct asc_seg *ret)
 	const struct asc_region *r = it->region;
 	struct asc_chunk c;
 
-	if (it->pos >= it->end)
+	if (it->pos >= it->end) {
+		asc_seg_leave(it);
 		return false;
+	}
+	if (it->i >= it->stop && it->i < r->extents.n)
+		it->stop = passed(&r->extents, it->i);
 	ret->lo = it->pos;
 	if (it->pos < r->first) {
 		ret->hi = asc_min(r->first, it->end);
@@ -358,16 +379,21 @@ static inline struct asc_error *reclaim_chunk(struct releasing *g, const struct 
 
 static struct asc_error *release(struct releasing *g, const struct asc_region *r)
 {
+	size_t stop = passed(&r->extents, 0);
 	asc_addr pos = r->start;
 	struct asc_chunk c;
 
 	for (size_t i = 0; next_extent(r, &i, pos, &c); i++) {
+		if (i >= stop)
+			stop = passed(&r->extents, i);
 		pos = c.addr + c.size;
 		if (g->trim)
 			ASC_TRY(trim_chunk(g, &c));
 		if (g->reclaim)
 			ASC_TRY(reclaim_chunk(g, &c));
 	}
+	if (r->extents.on_disk)
+		asc_spill_drop(r->extents.v, 0, r->extents.n);
 	return g->trim ? trim_run(g) : NULL;
 }
 

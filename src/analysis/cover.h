@@ -63,9 +63,12 @@ struct asc_seg {
 struct asc_seg_iter {
 	const struct asc_region *region;
 	size_t i;
+	size_t stop; /* there is none at it, or those before it leave memory */
 	asc_addr pos, end;
 };
 void asc_seg_init(struct asc_seg_iter *it, const struct asc_region *region);
+/* Only for whoever does not go to the end. */
+void asc_seg_leave(const struct asc_seg_iter *it);
 bool asc_seg_cut(struct asc_seg_iter *it, struct asc_seg *ret);
 
 static inline enum asc_seg_class asc_seg_class(enum asc_state s)
@@ -92,7 +95,7 @@ static inline bool asc_seg_next(struct asc_seg_iter *it, struct asc_seg *ret)
 	uint64_t word, size;
 	asc_addr addr;
 
-	if (it->i >= x->n || it->pos < r->first || r->end > it->end)
+	if (it->i >= it->stop || it->pos < r->first || r->end > it->end)
 		return asc_seg_cut(it, ret);
 	word = x->v[it->i];
 	addr = asc_extent_addr(x, word);

@@ -29,6 +29,7 @@ static asc_addr top_whole(const struct asc_heap *heap, const struct asc_region *
 			     (merge && seg.class == ASC_SEG_FAST);
 
 		if (seg.class == ASC_SEG_TOP) {
+			asc_seg_leave(&it);
 			if (!start || !merge || !fast)
 				start = seg.lo;
 			return asc_align_up(start + heap->libc.chunk_struct, heap->page_size);

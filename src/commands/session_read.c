@@ -12,7 +12,7 @@
 #include "base/cleanup.h"
 #include "base/num.h"
 #include "commands/capture.h"
-#include "glibc/spill.h"
+#include "base/spill.h"
 #include "render/render.h"
 #include "target/capture.h"
 #include "target/diagnose.h"

@@ -294,8 +294,10 @@ static asc_addr cut_cycle(struct walk *w, size_t first)
 	while (turtle * 2 <= n)
 		turtle *= 2;
 	len = n - (turtle - 1);
-	while (i + len < n && s[i] >> ASC_EXTENT_ADDR != s[i + len] >> ASC_EXTENT_ADDR)
-		i++;
+	while (i + len < n && s[i] >> ASC_EXTENT_ADDR != s[i + len] >> ASC_EXTENT_ADDR) {
+		if (++i % ASC_SPILL_WINDOW == 0 && x->on_disk)
+			asc_spill_drop(x->v, 0, x->n);
+	}
 	while (x->n > first + i + len) {
 		uint64_t size = asc_extent_at(x, --x->n).size;
 

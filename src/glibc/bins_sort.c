@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Members of the free lists by address: there may be millions, and the lists' order is nearly random.
- * Radix sort by the address alone, least significant digit first, through other memory of a bounded
- * size; what does not fit there is divided in place first, most significant byte first. Equal and
- * overlapping ones are damage.
+ * Members of the free lists: collected in the order of the lists, in memory or in a file, then sorted by
+ * address (extents_sort.c). Equal and overlapping ones are damage.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -13,144 +11,7 @@
 #include "base/num.h"
 #include "glibc/model.h"
 
-enum {
-	RADIX = 256,
-	RADIX_BITS = 8,
-	SMALL = 32,
-	DIGIT_BITS = 9, /* as many places to write to as the first cache has lines for */
-	DIGITS = 1 << DIGIT_BITS,
-	DIGITS_MIN = 2048,     /* below, dividing in place is as fast */
-	SPARE_MAX = 512 << 10, /* words */
-};
-
-/* Other memory; n == 0: none. */
-struct spare {
-	uint64_t *v;
-	size_t n;
-};
-
 #define unlikely(x) __builtin_expect(!!(x), 0)
-
-static void insertion(uint64_t *v, size_t n)
-{
-	for (size_t i = 1; i < n; i++) {
-		uint64_t e = v[i];
-		size_t j = i;
-
-		for (; j && v[j - 1] > e; j--)
-			v[j] = v[j - 1];
-		v[j] = e;
-	}
-}
-
-/* Are equal addresses, which only damage has, in order as well? */
-static bool sorted(const uint64_t *v, size_t n)
-{
-	for (size_t i = 1; i < n; i++)
-		if (v[i - 1] > v[i])
-			return false;
-	return true;
-}
-
-/* By the bits of the address below @p high; those above are equal in all. */
-static void by_address(const struct spare *s, uint64_t *v, size_t n, unsigned high)
-{
-	uint64_t *from = v, *to = s->v;
-
-	for (unsigned at = ASC_EXTENT_ADDR; at < high; at += DIGIT_BITS) {
-		size_t next[DIGITS] = { 0 }, sum = 0;
-		uint64_t *other = from;
-
-		for (size_t i = 0; i < n; i++)
-			next[from[i] >> at & (DIGITS - 1)]++;
-		for (size_t d = 0; d < DIGITS; d++) {
-			size_t count = next[d];
-
-			next[d] = sum;
-			sum += count;
-		}
-		for (size_t i = 0; i < n; i++)
-			to[next[from[i] >> at & (DIGITS - 1)]++] = from[i];
-		from = to;
-		to = other;
-	}
-	if (from != v)
-		memcpy(v, from, n * sizeof(*v));
-}
-
-static void radix(const struct spare *s, uint64_t *v, size_t n, unsigned shift);
-
-/* By the bits below @p high; those above are equal in all. */
-static void sort_part(const struct spare *s, uint64_t *v, size_t n, unsigned high)
-{
-	if (n >= DIGITS_MIN && n <= s->n && high > ASC_EXTENT_ADDR) {
-		by_address(s, v, n, high);
-		if (sorted(v, n))
-			return;
-	}
-	if (n > SMALL)
-		radix(s, v, n, high > RADIX_BITS ? high - RADIX_BITS : 0);
-	else
-		insertion(v, n);
-}
-
-/* By the 8 bits from @p shift on; those above are equal in all. Depth is at most 8. */
-static void radix(const struct spare *s, uint64_t *v, size_t n, unsigned shift)
-{
-	size_t count[RADIX] = { 0 }, next[RADIX], end[RADIX], at = 0;
-
-	for (size_t i = 0; i < n; i++)
-		count[v[i] >> shift & 0xff]++;
-	for (size_t b = 0; b < RADIX; b++) {
-		next[b] = at;
-		at += count[b];
-		end[b] = at;
-	}
-	for (size_t b = 0; b < RADIX; b++) {
-		while (next[b] < end[b]) {
-			uint64_t e = v[next[b]];
-			size_t to = e >> shift & 0xff;
-
-			while (to != b) {
-				uint64_t other = v[next[to]];
-
-				v[next[to]++] = e;
-				e = other;
-				to = e >> shift & 0xff;
-			}
-			v[next[b]++] = e;
-		}
-	}
-	for (size_t b = 0; b < RADIX && shift; b++) {
-		if (count[b] > 1)
-			sort_part(s, v + end[b] - count[b], count[b], shift);
-	}
-}
-
-static void sort_words(uint64_t *v, size_t n)
-{
-	uint64_t differ = 0;
-	struct spare s = { 0 };
-
-	if (sorted(v, n))
-		return;
-	for (size_t i = 1; i < n; i++)
-		differ |= v[i] ^ v[0];
-	if (n >= DIGITS_MIN) {
-		s.n = asc_min(n, SPARE_MAX);
-		s.v = malloc(s.n * sizeof(*s.v));
-		s.n = s.v ? s.n : 0;
-	}
-	/* the first pass by bits that all differ */
-	sort_part(&s, v, n, 64 - (unsigned)__builtin_clzll(differ));
-	free(s.v);
-}
-
-void asc_extents_sort(struct asc_extents *x)
-{
-	sort_words(x->v, x->n);
-	asc_extents_sort_large(x);
-}
 
 /* More of them than chunks that the arena has room for are in no list: each is there once, or damage. */
 static size_t members_max(const struct asc_model *m, size_t arena)
@@ -162,24 +23,70 @@ static size_t members_max(const struct asc_model *m, size_t arena)
 	return (size_t)(bytes / m->l->minsize) * 2 + (1 << 20);
 }
 
+/* Into the file, never all of them in memory twice. */
+static struct asc_error *move_out(struct asc_model *m, struct asc_arena_work *w)
+{
+	const size_t had = w->members.n;
+
+	while (w->spill.cap <= had) {
+		size_t at = w->spill.cap, end;
+
+		ASC_TRY(asc_spill_grow(&w->spill, m->spill_fd));
+		end = (size_t)asc_min(w->spill.cap, had);
+		memcpy(w->spill.words + at, w->members.v + at, (end - at) * sizeof(uint64_t));
+		asc_spill_drop(w->spill.words, at, end);
+	}
+	m->memory -= asc_min(m->memory, w->members_cap * sizeof(uint64_t));
+	free(w->members.v);
+	w->members.v = w->spill.words;
+	w->members.on_disk = true;
+	return NULL;
+}
+
 static struct asc_error *spill(struct asc_model *m, struct asc_arena_work *w, size_t arena)
 {
-	size_t had = w->members.n;
+	struct asc_error *err;
 
-	if (!w->spill.words) {
+	if (w->members.on_disk) {
+		ASC_TRY(asc_spill_grow(&w->spill, m->spill_fd));
+	} else {
 		ASC_TRY(asc_model_spill(m));
 		ASC_TRY(asc_spill_begin(m->spill_fd, members_max(m, arena), &w->spill));
-	}
-	do
-		ASC_TRY(asc_spill_grow(&w->spill, m->spill_fd));
-	while (w->spill.cap <= had);
-	if (w->members.v != w->spill.words) {
-		memcpy(w->spill.words, w->members.v, had * sizeof(uint64_t));
-		m->memory -= asc_min(m->memory, w->members_cap * sizeof(uint64_t));
-		free(w->members.v);
-		w->members.v = w->spill.words;
+		err = move_out(m, w);
+		if (err) {
+			asc_spill_abandon(&w->spill, m->spill_fd);
+			return err;
+		}
 	}
 	w->members_cap = w->spill.cap;
+	return NULL;
+}
+
+/* There is no room on the disk either, but some in memory, that was saved as long as it could be. */
+static struct asc_error *move_in(struct asc_model *m, struct asc_arena_work *w, size_t cap,
+				 struct asc_error *err)
+{
+	uint64_t *v;
+
+	if (err->code != ASC_ENOMEM || m->memory_max == m->memory_hard)
+		return err;
+	m->memory_max = m->memory_hard;
+	if (!asc_model_account(m, (cap - (w->members.on_disk ? 0 : w->members_cap)) * sizeof(*v)))
+		return err;
+	asc_error_free(err);
+	if (w->members.on_disk) {
+		v = malloc(cap * sizeof(*v));
+		if (v)
+			memcpy(v, w->members.v, w->members.n * sizeof(*v));
+	} else {
+		v = reallocarray(w->members.v, cap, sizeof(*v));
+	}
+	if (!v)
+		return asc_err(ASC_ENOMEM, "%zu free chunks", cap);
+	asc_spill_abandon(&w->spill, m->spill_fd);
+	w->members.v = v;
+	w->members.on_disk = false;
+	w->members_cap = cap;
 	return NULL;
 }
 
@@ -189,8 +96,11 @@ static struct asc_error *grow(struct asc_model *m, struct asc_arena_work *w, siz
 	size_t cap = asc_max(w->members_cap + w->members_cap / 2, 16);
 	uint64_t *v;
 
-	if (w->spill.words || !asc_model_account(m, (cap - w->members_cap) * sizeof(*v)))
-		return spill(m, w, arena);
+	if (w->members.on_disk || !asc_model_account(m, (cap - w->members_cap) * sizeof(*v))) {
+		struct asc_error *err = spill(m, w, arena);
+
+		return err ? move_in(m, w, cap, err) : NULL;
+	}
 	v = reallocarray(w->members.v, cap, sizeof(*v));
 	if (!v)
 		return asc_err(ASC_ENOMEM, "%zu free chunks", cap);
@@ -281,14 +191,33 @@ static struct asc_error *settle_odd(struct asc_model *m, size_t arena, size_t ke
 	return asc_extents_cut(x, kept - 1, c.addr - last.addr);
 }
 
+struct asc_error *asc_members_sort(struct asc_model *m, size_t arena)
+{
+	struct asc_arena_work *w = &m->work[arena];
+	struct asc_error *err;
+
+	if (!w->members.on_disk) {
+		asc_extents_sort(&w->members);
+		return NULL;
+	}
+	asc_spill_drop(w->members.v, 0, w->members.n);
+	asc_extents_sort_large(&w->members);
+	err = asc_words_sort_spilled(&w->spill, m->spill_fd, w->members.n);
+	w->members.v = w->spill.words;
+	w->members_cap = w->spill.cap;
+	return err;
+}
+
 struct asc_error *asc_members_settle(struct asc_model *m, size_t arena)
 {
 	struct asc_extents *x = &m->work[arena].members;
 	asc_addr last = UINT64_MAX, end = 0; /* of the last one that was kept */
 	size_t kept = 0;
 
-	asc_extents_sort(x);
+	ASC_TRY(asc_members_sort(m, arena));
 	for (size_t i = 0; i < x->n; i++) {
+		if (unlikely(x->on_disk && i % ASC_SPILL_WINDOW == 0))
+			asc_spill_drop(x->v, 0, i);
 		asc_addr addr = asc_extent_addr(x, x->v[i]);
 		uint64_t size = asc_extent_size(x, x->v[i]);
 

@@ -225,6 +225,13 @@ static struct asc_error *rescue(struct pieces *ps, asc_addr chunk)
 	return add(ps, chunk, chunk, end ? end : zone->end);
 }
 
+/* Members in a file leave memory behind whoever looks at them in order. */
+static void passed(const struct asc_extents *x, size_t i)
+{
+	if (x->on_disk && i % ASC_SPILL_WINDOW == 0)
+		asc_spill_drop(x->v, 0, i);
+}
+
 static struct asc_error *find_all(struct pieces *ps)
 {
 	struct asc_model *m = ps->m;
@@ -245,14 +252,16 @@ static struct asc_error *find_all(struct pieces *ps)
 			bool holds;
 
 			while (j < members->n && asc_extent_at(members, j).addr < z->start)
-				j++;
+				passed(members, ++j);
 			holds = j < members->n && asc_extent_at(members, j).addr < z->end;
 			if (holds == (pass == 0))
 				ASC_TRY(search_zone(ps, z));
 		}
 	}
-	for (size_t i = 0; i < members->n && ps->bytes < a->system_mem; i++)
+	for (size_t i = 0; i < members->n && ps->bytes < a->system_mem; i++) {
+		passed(members, i);
 		ASC_TRY(rescue(ps, asc_extent_at(members, i).addr));
+	}
 	return NULL;
 }
 

@@ -78,11 +78,22 @@ struct asc_error *asc_tops_push(struct asc_model *m, size_t arena)
 	return NULL;
 }
 
-/* First member at or behind @p addr. */
-static size_t seek(const struct asc_extents *x, asc_addr addr)
+/*
+ * First member at or behind @p addr. @p near: where it may be, from which on those in a file are looked at in
+ * steps that double, so that few pages of it are.
+ */
+static size_t seek(const struct asc_extents *x, asc_addr addr, size_t near)
 {
 	size_t lo = 0, hi = x->n;
 
+	if (near && near <= x->n && asc_extent_at(x, near - 1).addr < addr) {
+		size_t step = 1;
+
+		for (lo = near; lo + step < x->n && asc_extent_at(x, lo + step).addr < addr;
+		     step *= 2)
+			;
+		hi = (size_t)asc_min(lo + step + 1, x->n);
+	}
 	while (lo < hi) {
 		size_t mid = lo + (hi - lo) / 2;
 
@@ -147,8 +158,8 @@ static struct asc_error *walk_region(struct asc_model *m, size_t arena, struct a
 
 	w.p = r->first;
 	w.end = r->end;
-	w.member = seek(x, r->first);
-	w.member_end = seek(x, r->end);
+	w.member = seek(x, r->first, 0);
+	w.member_end = seek(x, r->end, 0);
 	take_sweep(&w, a, &m->work[arena]);
 	err = asc_walk(&w);
 	for (size_t i = 0; i < w.unlisted.len && !err; i++)
@@ -176,7 +187,7 @@ struct asc_error *asc_arena_walk(struct asc_model *m, size_t arena)
 		err = asc_member_push(m, arena, more.data[i].addr, more.data[i].size,
 				      more.data[i].state);
 	if (more.len && !err)
-		asc_extents_sort(&m->work[arena].members);
+		err = asc_members_sort(m, arena);
 	a->in_use_known = true;
 	asc_vec_free(&more);
 	return err;
@@ -189,14 +200,15 @@ static void keep_extents(struct asc_model *m, size_t arena)
 	struct asc_arena_work *w = &m->work[arena];
 	uint64_t *v = NULL;
 
-	a->extents_on_disk = w->spill.words;
 	a->extents = w->members;
-	if (a->extents_on_disk)
+	if (a->extents.on_disk)
 		a->extents.v = asc_spill_end(&w->spill, m->spill_fd, a->extents.n);
 	else if (a->extents.n)
 		v = realloc(a->extents.v, a->extents.n * sizeof(*v));
-	if (v)
+	if (v) {
 		a->extents.v = v;
+		m->memory -= asc_min(m->memory, (w->members_cap - a->extents.n) * sizeof(*v));
+	}
 	w->members = (struct asc_extents){ 0 };
 	w->members_cap = 0;
 }
@@ -206,15 +218,19 @@ struct asc_error *asc_arena_finish(struct asc_model *m, size_t arena)
 	struct asc_arena *a = &m->h->arenas[arena];
 	const struct asc_extents *x = &a->extents;
 	uint64_t covered = 0;
+	size_t from, to = 0;
 
 	keep_extents(m, arena);
 	for (size_t i = 0; i < a->nregions; i++) {
 		struct asc_region *r = &a->regions[i];
-		size_t from = seek(x, r->first);
 
+		from = seek(x, r->first, to);
+		to = seek(x, r->end, from);
+		if (x->on_disk)
+			asc_spill_drop(x->v, 0, x->n);
 		r->extents = *x;
 		r->extents.v = x->v ? x->v + from : NULL;
-		r->extents.n = seek(x, r->end) - from;
+		r->extents.n = to - from;
 		a->header_bytes += r->first - r->start;
 		a->unwalked_bytes += r->unwalked;
 		covered += r->end - r->start;
@@ -223,9 +239,13 @@ struct asc_error *asc_arena_finish(struct asc_model *m, size_t arena)
 		enum asc_state state = asc_extent_state(x->v[i]);
 		uint64_t size = asc_extent_size(x, x->v[i]);
 
+		if (x->on_disk && i % ASC_SPILL_WINDOW == 0)
+			asc_spill_drop(x->v, 0, i);
 		a->counts[state]++;
 		a->bytes[state] += size ? size : asc_extent_at(x, i).size;
 	}
+	if (x->on_disk)
+		asc_spill_drop(x->v, 0, x->n);
 	if (covered >= a->system_mem)
 		return NULL;
 	a->unwalked_bytes += a->system_mem - covered;

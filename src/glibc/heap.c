@@ -9,8 +9,14 @@
 #include "arch/arch.h"
 #include "base/cleanup.h"
 #include "base/num.h"
-#include "glibc/spill.h"
+#include "base/spill.h"
 #include "glibc/sweep.h"
+
+/*
+ * Of free chunks in memory where only lists are read: what is more goes to a file, so that no heap makes a
+ * report take more than its goal.
+ */
+static const uint64_t LISTS_BYTES = 24 << 20;
 
 const char *asc_state_name(enum asc_state s)
 {
@@ -35,7 +41,7 @@ static void free_arena(struct asc_arena *a)
 	for (size_t i = 0; i < a->nregions; i++)
 		free_region(&a->regions[i]);
 	free(a->regions);
-	if (a->extents_on_disk)
+	if (a->extents.on_disk)
 		asc_spill_unmap(a->extents.v, a->extents.n);
 	else
 		free(a->extents.v);
@@ -137,7 +143,9 @@ static struct asc_error *model_init(struct asc_model *m)
 	m->large_min = asc_large_min(&m->h->libc);
 	m->chunk_phase = asc_first_chunk(m->l, 0) & m->align_mask;
 	m->findings_max = m->opts->max_findings ? m->opts->max_findings : 1000;
-	m->memory_max = m->opts->max_memory;
+	m->memory_max = m->memory_hard = m->opts->max_memory;
+	if (m->opts->depth == ASC_DEPTH_LISTS && (!m->memory_max || m->memory_max > LISTS_BYTES))
+		m->memory_max = LISTS_BYTES;
 	map = asc_maps_find(maps, m->lib->main_arena);
 	m->h->libc_data_start = map ? map->start : m->lib->main_arena;
 	m->h->libc_data_end = map ? map->end : m->lib->main_arena + m->l->sizeof_malloc_state;
@@ -150,11 +158,9 @@ static void model_deinit(struct asc_model *m)
 {
 	asc_sweep_end(m);
 	for (size_t i = 0; m->work && i < m->nwork; i++) {
-		if (m->work[i].spill.words) {
-			asc_spill_unmap(m->work[i].spill.words, m->work[i].spill.max);
-			m->work[i].members.v = NULL;
-		}
-		free(m->work[i].members.v);
+		if (!m->work[i].members.on_disk)
+			free(m->work[i].members.v);
+		asc_spill_abandon(&m->work[i].spill, m->spill_fd);
 		free(m->work[i].members.large);
 	}
 	for (size_t i = 0; i < m->findings.len; i++)

@@ -6,6 +6,7 @@
 
 #include "base/num.h"
 #include "glibc/model.h"
+#include "target/readers.h"
 
 struct asc_error *asc_cache_init(struct asc_cache *c)
 {
@@ -63,7 +64,9 @@ bool asc_model_get(struct asc_model *m, asc_addr addr, void *buf, size_t len)
 		return false;
 	if (thrashing(&m->cache)) {
 		m->cache.misses++;
-		return asc_read_some(m->t, addr, buf, len) == len;
+		/* without the pages that are kept for others */
+		return (!m->opts->rehearsal && asc_read_beside(m->t, addr, buf, len) == len) ||
+		       asc_read_some(m->t, addr, buf, len) == len;
 	}
 	while (len) {
 		size_t off = (size_t)(addr % ASC_CACHE_PAGE), valid;
@@ -155,11 +158,15 @@ bool asc_model_account(struct asc_model *m, uint64_t bytes)
 
 struct asc_error *asc_model_need(struct asc_model *m, uint64_t bytes)
 {
-	if (asc_model_account(m, bytes))
+	const uint64_t max = m->memory_hard;
+
+	if (!max || (m->memory <= max && bytes <= max - m->memory)) {
+		m->memory += bytes;
 		return NULL;
-	return asc_err_try(asc_err(ASC_ENOMEM, "the heap's tables take more than %" PRIu64 " bytes",
-				   m->memory_max),
-			   "allow more with --max-memory=BYTES");
+	}
+	return asc_err_try(
+		asc_err(ASC_ENOMEM, "the heap's tables take more than %" PRIu64 " bytes", max),
+		"allow more with --max-memory=BYTES");
 }
 
 struct asc_error *asc_model_spill(struct asc_model *m)

@@ -2,7 +2,7 @@
 /* The chunk table read back, and which list a size belongs to. */
 #include "base/num.h"
 #include "glibc/heap.h"
-#include "glibc/spill.h"
+#include "base/spill.h"
 
 void asc_chunk_iter_init(struct asc_chunk_iter *it, const struct asc_region *region)
 {

@@ -7,9 +7,9 @@
 #ifndef ASC_GLIBC_MODEL_H
 #define ASC_GLIBC_MODEL_H
 
+#include "base/spill.h"
 #include "base/vec.h"
 #include "glibc/heap.h"
-#include "glibc/spill.h"
 
 /* ---- heap_cache.c: list nodes are read at random addresses, a page at a time ---- */
 
@@ -72,14 +72,16 @@ struct asc_model {
 	ASC_VEC(struct asc_region_ref) refs;
 	ASC_VEC(struct asc_finding) findings;
 	size_t findings_max;
-	uint64_t heap_max;	     /* alignment and room of a heap_info */
-	uint64_t align_mask;	     /* of chunks */
-	uint64_t large_min;	     /* the smallest size of large bins */
-	uint64_t chunk_phase;	     /* chunk addresses are this modulo the alignment */
-	uint64_t memory, memory_max; /* bytes of the tables */
-	int spill_fd;		     /* for what is more than that; -1: none yet */
-	uint64_t done, total;	     /* progress in bytes of regions */
-	bool native;		     /* words as the host's: 64-bit little-endian */
+	uint64_t heap_max;    /* alignment and room of a heap_info */
+	uint64_t align_mask;  /* of chunks */
+	uint64_t large_min;   /* the smallest size of large bins */
+	uint64_t chunk_phase; /* chunk addresses are this modulo the alignment */
+	uint64_t memory;      /* bytes of the tables */
+	uint64_t memory_max;  /* beyond that they go to a file; 0: no bound */
+	uint64_t memory_hard; /* ... or, where there is none, may be in memory up to that */
+	int spill_fd;	      /* for what is more than that; -1: none yet */
+	uint64_t done, total; /* progress in bytes of regions */
+	bool native;	      /* words as the host's: 64-bit little-endian */
 	uint8_t *window;
 	bool large_only; /* follow only the bins that hold chunks of ASC_PLAN_LARGE bytes and more */
 };
@@ -167,8 +169,16 @@ ASC_MUST struct asc_error *asc_member_push(struct asc_model *m, size_t arena, as
 					   uint64_t size, enum asc_state state);
 /* Sort members, report and drop what overlaps. */
 ASC_MUST struct asc_error *asc_members_settle(struct asc_model *m, size_t arena);
-void asc_extents_sort(struct asc_extents *x);
+/* By address, wherever they are. */
+ASC_MUST struct asc_error *asc_members_sort(struct asc_model *m, size_t arena);
 bool asc_chunk_aligned(const struct asc_model *m, asc_addr addr);
+
+/* ---- extents_sort.c ---- */
+
+void asc_extents_sort(struct asc_extents *x);
+void asc_words_sort(uint64_t *v, size_t n);
+/* The first @p n words of a table in file @p fd, which becomes another one there. */
+ASC_MUST struct asc_error *asc_words_sort_spilled(struct asc_spill *s, int fd, size_t n);
 
 /* ---- extents.c ---- */
 

@@ -13,6 +13,7 @@
 enum {
 	BLOCK = 64 * 1024, /* some dozen free chunks, among which one is looked for */
 	SMALL_WINDOW = 8192,
+	BLOCKS_BYTES = 4 << 20,
 };
 
 #define unlikely(x) __builtin_expect(!!(x), 0)
@@ -77,6 +78,8 @@ struct trail {
 	size_t filled;
 	uint64_t fast_max; /* no larger ones are in fastbins */
 	asc_addr lo, hi;   /* the arena is somewhere there */
+	asc_addr limit;	   /* chunks from there on are not looked at */
+	bool full;	   /* no more is kept for the lists */
 };
 
 /* Blocks up to that of @p at begin with what comes next. */
@@ -88,28 +91,36 @@ static void index_to(struct asc_sweep *s, size_t block, size_t *filled)
 							       (uint32_t)s->fast.len };
 }
 
-/* May one more of @p size be kept? Without it, it is read when its list comes to it. */
-static bool room_for(const struct asc_model *m, size_t len, size_t size)
+/* May one more of @p size be kept in a table? Without it, it is read when its list comes to it. */
+static bool room_for(struct asc_sweeper *r, size_t len, size_t cap, size_t size)
 {
-	return len < UINT32_MAX && !(m->memory_max && len * size > m->memory_max / 2);
+	if (len < cap)
+		return true;
+	/* as asc_vec_push() will */
+	return len < UINT32_MAX && asc_crew_room_for_lists(r, (cap ? cap / 2 + 1 : 16) * size);
 }
 
 /* @p word: size word, fd, bk, fd_nextsize, bk_nextsize */
-static struct asc_error *keep_node(const struct asc_model *m, struct asc_sweep *s, struct trail *t,
-				   const uint64_t *word)
+static struct asc_error *keep_node(struct asc_sweeper *r, struct trail *t, const uint64_t *word)
 {
+	struct asc_sweep *s = r->sweep;
 	uint64_t off = t->prev - s->first;
 	struct asc_sweep_node node = { .at = (uint16_t)(off % BLOCK / 8) };
 	struct asc_sweep_link link = { { 0 }, { 0 } };
 
-	if (word[0] > UINT32_MAX || !room_for(m, s->nodes.len, sizeof(node)) ||
-	    !put48(node.fd, word[1]) || !put48(node.bk, word[2]))
+	if (word[0] > UINT32_MAX || t->full || !put48(node.fd, word[1]) || !put48(node.bk, word[2]))
+		return NULL;
+	t->full = !room_for(r, s->nodes.len, s->nodes.cap, sizeof(node));
+	if (t->full)
 		return NULL;
 	node.raw[0] = (uint16_t)word[0];
 	node.raw[1] = (uint16_t)(word[0] >> 16);
 	index_to(s, off / BLOCK, &t->filled);
-	if (word[0] >= m->large_min) {
+	if (word[0] >= r->m->large_min) {
 		if (!put48(link.fd, word[3]) || !put48(link.bk, word[4]))
+			return NULL;
+		t->full = !room_for(r, s->links.len, s->links.cap, sizeof(link));
+		if (t->full)
 			return NULL;
 		ASC_TRY(asc_vec_push(&s->links, link));
 	}
@@ -117,15 +128,20 @@ static struct asc_error *keep_node(const struct asc_model *m, struct asc_sweep *
 }
 
 /* Its first word as a fastbin's link: to elsewhere in the arena? The last of a list has none. */
-static struct asc_error *keep_fast(const struct asc_model *m, struct asc_sweep *s, struct trail *t,
-				   uint64_t raw, uint64_t fd)
+static struct asc_error *keep_fast(struct asc_sweeper *r, struct trail *t, uint64_t raw,
+				   uint64_t fd)
 {
+	const struct asc_model *m = r->m;
+	struct asc_sweep *s = r->sweep;
 	uint64_t off = t->prev - s->first;
 	asc_addr to = asc_link_target(m->l, t->prev + m->l->hdr, fd);
 	struct asc_sweep_fast fast = { (uint16_t)(off % BLOCK / 8), (uint16_t)raw, { 0 } };
 
-	if (to < t->lo || to >= t->hi || !asc_chunk_aligned(m, to) || !put48(fast.fd, fd) ||
-	    !room_for(m, s->fast.len, 4 * sizeof(fast)))
+	if (to < t->lo || to >= t->hi || t->full || !asc_chunk_aligned(m, to) ||
+	    !put48(fast.fd, fd))
+		return NULL;
+	t->full = !room_for(r, s->fast.len, s->fast.cap, sizeof(fast));
+	if (t->full)
 		return NULL;
 	index_to(s, off / BLOCK, &t->filled);
 	return asc_vec_push(&s->fast, fast);
@@ -155,18 +171,19 @@ static bool move_on(struct asc_sweeper *r, struct trail *t, asc_addr p, unsigned
 	return refill(r, p);
 }
 
-static inline __attribute__((__always_inline__)) struct asc_error *keep_free(
-	const struct asc_model *m, struct asc_sweep *s, struct trail *t, unsigned word, bool be)
+static inline __attribute__((__always_inline__)) struct asc_error *keep_free(struct asc_sweeper *r,
+									     struct trail *t,
+									     unsigned word, bool be)
 {
 	uint64_t w[5];
 	unsigned n = 3;
 
 	for (unsigned i = 0; i < n; i++) {
 		w[i] = load(t->b + (i + 1) * word, word, be);
-		if (!i && w[0] >= m->large_min)
+		if (!i && w[0] >= r->m->large_min)
 			n = 5;
 	}
-	return keep_node(m, s, t, w);
+	return keep_node(r, t, w);
 }
 
 static inline __attribute__((__always_inline__)) struct asc_error *pass(struct asc_sweeper *r,
@@ -177,31 +194,34 @@ static inline __attribute__((__always_inline__)) struct asc_error *pass(struct a
 	const struct asc_region *region = r->region;
 	struct asc_sweep *s = r->sweep;
 	const uint64_t align = m->align_mask, minsize = m->l->minsize, fast_max = t->fast_max;
-	const asc_addr end = region->end, top = region->has_top ? m->h->arenas[r->arena].top : end;
+	const asc_addr end = asc_min(region->end, t->limit),
+		       top = region->has_top ? m->h->arenas[r->arena].top : end;
 	asc_addr p = region->first;
 	uint64_t prev_raw = 0;
-	bool keep = m->opts->depth == ASC_DEPTH_WALK;
+	const bool walk = m->opts->depth == ASC_DEPTH_WALK;
+	bool keep = walk;
 
 	while (p < end && p != top) {
 		const uint8_t *b;
 		uint64_t raw, size;
 
 		if (unlikely(p + 6 * word > r->win_end || p < r->win)) {
-			if (!move_on(r, t, p, word) || p + 2 * word > r->win_end)
+			if ((t->full && !walk) || !move_on(r, t, p, word) ||
+			    p + 2 * word > r->win_end)
 				break;
 		}
 		b = r->window + (p - r->win);
 		raw = load(b + word, word, be);
 		size = raw & ~(uint64_t)7;
-		if (unlikely(size & align || size < minsize || size > end - p))
+		if (unlikely(size & align || size < minsize || size > region->end - p))
 			break;
 		if (!(raw & 1)) {
 			if (!t->prev || load(b, word, be) != (prev_raw & ~(uint64_t)7))
 				break;
 			if (t->b)
-				ASC_TRY(keep_free(m, s, t, word, be));
+				ASC_TRY(keep_free(r, t, word, be));
 		} else if (prev_raw <= fast_max && t->b) {
-			ASC_TRY(keep_fast(m, s, t, prev_raw, load(t->b + 2 * word, word, be)));
+			ASC_TRY(keep_fast(r, t, prev_raw, load(t->b + 2 * word, word, be)));
 		}
 		if (keep) {
 			if (unlikely(s->raw.len == s->raw.cap)) {
@@ -238,6 +258,23 @@ static void set_out(struct asc_sweeper *r, struct trail *t)
 		t->fast_max = (l->nfastbins + 2u) * 2 * l->word; /* asc_fastbin_index() */
 }
 
+/* How many there will be, and so how far it goes, where there is not the memory for a very long region. */
+static bool begin_blocks(struct asc_sweeper *r, struct trail *t)
+{
+	const struct asc_region *region = r->region;
+	const size_t size = sizeof(*r->sweep->blocks);
+	uint64_t n = (region->end - region->first) / BLOCK + 2;
+
+	t->limit = UINT64_MAX;
+	if (r->m->opts->depth != ASC_DEPTH_WALK && n * size > BLOCKS_BYTES) {
+		n = BLOCKS_BYTES / size;
+		t->limit = region->first + (n - 2) * BLOCK;
+	}
+	r->sweep->nblocks = (size_t)n;
+	/* a walk goes to the end in any case */
+	return r->m->opts->depth == ASC_DEPTH_WALK || asc_crew_room_for_lists(r, n * size);
+}
+
 struct asc_error *asc_sweep_region(struct asc_sweeper *r)
 {
 	const struct asc_model *m = r->m;
@@ -250,7 +287,8 @@ struct asc_error *asc_sweep_region(struct asc_sweeper *r)
 	r->want = SMALL_WINDOW;
 	if (region->first >= region->end)
 		return NULL;
-	s->nblocks = (size_t)((region->end - region->first) / BLOCK + 2);
+	if (!begin_blocks(r, &t))
+		return NULL;
 	s->blocks = calloc(s->nblocks, sizeof(*s->blocks));
 	if (!s->blocks)
 		return asc_err(ASC_ENOMEM, "index of %zu blocks", s->nblocks);

@@ -5,7 +5,7 @@
  * call a member; the sweep costs one for hundreds.
  *
  * It judges nothing. It keeps what it has seen up to the first header that is not plain, and
- * whatever it has not kept is read from the target as if there were no sweep.
+ * whatever it has not kept, for want of memory for one, is read from the target as if there were no sweep.
  */
 #ifndef ASC_GLIBC_SWEEP_H
 #define ASC_GLIBC_SWEEP_H
@@ -81,7 +81,9 @@ struct asc_sweeper {
 ASC_MUST struct asc_error *asc_sweep_region(struct asc_sweeper *r);
 /* @p bytes more were swept. @return false: it is to end here */
 bool asc_crew_goes_on(struct asc_sweeper *r, uint64_t bytes);
-/* May a table grow by @p bytes? */
+/* May a table of size words grow by @p bytes? */
 bool asc_crew_room(struct asc_sweeper *r, uint64_t bytes);
+/* May what is kept for the lists? What is not kept is read when its list comes to it. */
+bool asc_crew_room_for_lists(struct asc_sweeper *r, uint64_t bytes);
 
 #endif

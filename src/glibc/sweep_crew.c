@@ -20,6 +20,9 @@ enum {
 	BYTES_A_MISS = 16384,	/* read in the time of one system call */
 };
 
+/* Of what is kept for lists, where only they are read. */
+static const uint64_t LISTS_BYTES = 16 << 20;
+
 struct job {
 	size_t arena, region;
 	uint64_t before; /* bytes of all jobs before it */
@@ -38,16 +41,18 @@ struct asc_crew {
 	struct asc_sweeper main, beside;
 	bool two;
 	pthread_t thread;
-	uint64_t told;	/* of bytes, to the caller's progress */
-	uint64_t bytes; /* atomic: swept */
-	uint64_t taken; /* ditto: bytes of tables that the model has not counted yet */
-	uint64_t limit; /* ditto: what they may be */
-	bool stop;	/* ditto */
+	uint64_t told;	    /* of bytes, to the caller's progress */
+	uint64_t bytes;	    /* atomic: swept */
+	uint64_t taken;	    /* ditto: bytes of tables that the model has not counted yet */
+	uint64_t limit;	    /* ditto: what they may be */
+	uint64_t for_lists; /* ditto: bytes of what is kept for lists */
+	bool stop;	    /* ditto */
 
 	pthread_mutex_t lock; /* of what follows, and of arenas[] but for first and n */
 	pthread_cond_t moved;
 	size_t next;	/* job that nobody has begun */
-	uint64_t up_to; /* the second thread begins none behind as many bytes */
+	uint64_t up_to; /* the second thread begins none behind as many bytes ... */
+	size_t wanted;	/* ... and where there is little memory, none of an arena behind this one */
 	struct asc_error *err;
 };
 
@@ -76,6 +81,28 @@ bool asc_crew_room(struct asc_sweeper *r, uint64_t bytes)
 		return true;
 	__atomic_sub_fetch(&c->taken, bytes, __ATOMIC_RELAXED);
 	return false;
+}
+
+/* In a walk the tables of chunks are larger, and bounded; else these are what there is. */
+bool asc_crew_room_for_lists(struct asc_sweeper *r, uint64_t bytes)
+{
+	struct asc_crew *c = r->crew;
+	const uint64_t max = r->m->memory_max;
+	uint64_t most = r->m->opts->depth == ASC_DEPTH_WALK ? max : asc_min(max, LISTS_BYTES);
+
+	if (!max)
+		return true;
+	if (__atomic_add_fetch(&c->for_lists, bytes, __ATOMIC_RELAXED) <= most)
+		return true;
+	__atomic_sub_fetch(&c->for_lists, bytes, __ATOMIC_RELAXED);
+	return false;
+}
+
+/* Is there room for more than what is wanted now? */
+static bool roomy(const struct asc_crew *c)
+{
+	return c->main.m->opts->depth == ASC_DEPTH_WALK ||
+	       __atomic_load_n(&c->for_lists, __ATOMIC_RELAXED) < LISTS_BYTES / 2;
 }
 
 /* ---- one job after the other ---- */
@@ -132,7 +159,7 @@ static void *work_beside(void *crew)
 
 		if (!j)
 			break;
-		if (j->before < c->up_to)
+		if (j->before < c->up_to && (j->arena <= c->wanted || roomy(c)))
 			do_job(&c->beside, j);
 		else
 			pthread_cond_wait(&c->moved, &c->lock);
@@ -189,11 +216,18 @@ static struct asc_error *begin(struct asc_model *m, size_t first)
 	return NULL;
 }
 
-static void drop(struct asc_arena_work *w, bool all)
+static void drop(struct asc_crew *c, struct asc_arena_work *w, bool all)
 {
+	const bool walk = c->main.m->opts->depth == ASC_DEPTH_WALK;
+	uint64_t bytes = 0;
+
 	for (size_t i = 0; i < w->nsweeps; i++) {
 		struct asc_sweep *s = &w->sweeps[i];
 
+		bytes += s->nodes.cap * sizeof(*s->nodes.data) +
+			 s->links.cap * sizeof(*s->links.data) +
+			 s->fast.cap * sizeof(*s->fast.data) +
+			 (s->blocks && !walk ? s->nblocks * sizeof(*s->blocks) : 0);
 		asc_vec_free(&s->nodes);
 		asc_vec_free(&s->links);
 		asc_vec_free(&s->fast);
@@ -202,6 +236,7 @@ static void drop(struct asc_arena_work *w, bool all)
 		if (all)
 			asc_vec_free(&s->raw);
 	}
+	__atomic_sub_fetch(&c->for_lists, bytes, __ATOMIC_RELAXED);
 	if (!all)
 		return;
 	free(w->sweeps);
@@ -223,7 +258,7 @@ void asc_sweep_end(struct asc_model *m)
 	if (c->two)
 		pthread_join(c->thread, NULL);
 	for (size_t i = 0; i < m->nwork; i++)
-		drop(&m->work[i], true);
+		drop(c, &m->work[i], true);
 	pthread_mutex_destroy(&c->lock);
 	pthread_cond_destroy(&c->moved);
 	asc_error_free(c->err);
@@ -248,7 +283,13 @@ void asc_sweep_drop(struct asc_model *m, size_t arena, bool all)
 	while (s->running)
 		pthread_cond_wait(&c->moved, &c->lock);
 	pthread_mutex_unlock(&c->lock);
-	drop(&m->work[arena], all);
+	drop(c, &m->work[arena], all);
+	if (!all)
+		return;
+	/* there may be room for those behind it again */
+	pthread_mutex_lock(&c->lock);
+	pthread_cond_broadcast(&c->moved);
+	pthread_mutex_unlock(&c->lock);
 }
 
 /* ---- wanting one ---- */
@@ -261,7 +302,7 @@ static void finish(struct asc_crew *c, size_t arena)
 	while (s->done < s->n && !__atomic_load_n(&c->stop, __ATOMIC_RELAXED)) {
 		const struct job *j = upcoming(c);
 
-		if (j && (j->arena <= arena || (c->two && j->before < c->up_to)))
+		if (j && (j->arena <= arena || (c->two && j->before < c->up_to && roomy(c))))
 			do_job(&c->main, j);
 		else
 			pthread_cond_wait(&c->moved, &c->lock);
@@ -311,6 +352,7 @@ struct asc_error *asc_sweep_arena(struct asc_model *m, size_t arena)
 	pthread_mutex_lock(&c->lock);
 	if (c->arenas[arena].n) {
 		c->up_to = asc_max(c->up_to, ahead_of(m, arena));
+		c->wanted = asc_max(c->wanted, arena);
 		pthread_cond_broadcast(&c->moved);
 		finish(c, arena);
 		err = asc_take(c->err);

@@ -4,8 +4,8 @@
  * $TMPDIR or /var/tmp: they are written and read in order, a window of them is in memory, and whoever
  * reads them sees an array as ever. Nothing of it stays, however the program ends.
  */
-#ifndef ASC_GLIBC_SPILL_H
-#define ASC_GLIBC_SPILL_H
+#ifndef ASC_BASE_SPILL_H
+#define ASC_BASE_SPILL_H
 
 #include <stddef.h>
 #include <stdint.h>
@@ -30,10 +30,20 @@ ASC_MUST struct asc_error *asc_spill_grow(struct asc_spill *s, int fd);
 /* It has @p n words and grows no more. @return the table, NULL for 0 words; asc_spill_unmap() it */
 uint64_t *asc_spill_end(struct asc_spill *s, int fd, size_t n);
 void asc_spill_unmap(uint64_t *words, size_t n);
+/* It is not wanted any more: neither its address space nor its room on the disk. */
+void asc_spill_abandon(struct asc_spill *s, int fd);
 
 /* A reader of a table of @p n has come to word @p i, and the step that ends there leaves memory. */
 void asc_spill_passed(const uint64_t *words, size_t i, size_t n);
+/*
+ * Words [from, to) of a table leave memory; what is in them stays, and whoever looks at them next, in whatever
+ * thread, finds it again.
+ */
+void asc_spill_drop(const uint64_t *words, size_t from, size_t to);
 
-enum { ASC_SPILL_STEP = 1 << 20 }; /* words */
+enum {
+	ASC_SPILL_STEP = 1 << 17,   /* words: a table grows by so many */
+	ASC_SPILL_WINDOW = 1 << 15, /* words: whoever reads one in order drops what is behind him */
+};
 
 #endif

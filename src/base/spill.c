@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-#include "glibc/spill.h"
+#include "base/spill.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -47,6 +48,15 @@ static struct asc_error *no_room(int e)
 	return asc_err_try(err, "TMPDIR=DIR with more room");
 }
 
+/* Beyond a limit (ulimit -f) the kernel would end the program. */
+static bool may_grow_to(uint64_t end)
+{
+	struct rlimit most;
+
+	return end <= INT64_MAX && (getrlimit(RLIMIT_FSIZE, &most) ||
+				    most.rlim_cur == RLIM_INFINITY || end <= most.rlim_cur);
+}
+
 struct asc_error *asc_spill_begin(int fd, size_t max, struct asc_spill *ret)
 {
 	struct asc_spill s = { .max = (max / ASC_SPILL_STEP + 1) * ASC_SPILL_STEP };
@@ -55,7 +65,7 @@ struct asc_error *asc_spill_begin(int fd, size_t max, struct asc_spill *ret)
 	void *p;
 
 	if (fstat(fd, &st) || s.max > INT64_MAX / sizeof(uint64_t) ||
-	    !asc_add((uint64_t)st.st_size, s.max * sizeof(uint64_t), &end) || end > INT64_MAX)
+	    !asc_add((uint64_t)st.st_size, s.max * sizeof(uint64_t), &end) || !may_grow_to(end))
 		return no_room(EFBIG);
 	/* only address space, and a hole in the file */
 	if (ftruncate(fd, (off_t)end))
@@ -112,14 +122,31 @@ void asc_spill_unmap(uint64_t *words, size_t n)
 		munmap(words, (size_t)asc_align_up(n * sizeof(uint64_t), page));
 }
 
+void asc_spill_abandon(struct asc_spill *s, int fd)
+{
+	if (!s->words)
+		return;
+	munmap(s->words, s->max * sizeof(uint64_t));
+	if (s->cap)
+		(void)fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, s->at,
+				(off_t)(s->cap * sizeof(uint64_t)));
+	*s = (struct asc_spill){ 0 };
+}
+
+void asc_spill_drop(const uint64_t *words, size_t from, size_t to)
+{
+	const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+	uintptr_t lo = (uintptr_t)(words + from) & ~(page - 1);
+	uintptr_t hi = ((uintptr_t)(words + to) + page - 1) & ~(page - 1);
+
+	/* never beyond the table, which is mapped in whole pages: somebody else's memory may be there */
+	if (from < to)
+		(void)madvise((void *)lo, hi - lo, MADV_DONTNEED);
+}
+
 void asc_spill_passed(const uint64_t *words, size_t i, size_t n)
 {
-	const size_t page = (size_t)sysconf(_SC_PAGESIZE);
-	size_t from = i ? (i - 1) / ASC_SPILL_STEP * ASC_SPILL_STEP : 0, to = asc_min(i, n);
+	size_t from = i ? (i - 1) / ASC_SPILL_STEP * ASC_SPILL_STEP : 0;
 
-	/* never beyond the table: somebody else's memory may be there */
-	if (from < to)
-		(void)madvise((void *)(uintptr_t)(words + from),
-			      (size_t)asc_align_up((to - from) * sizeof(uint64_t), page),
-			      MADV_DONTNEED);
+	asc_spill_drop(words, from, asc_min(i, n));
 }
