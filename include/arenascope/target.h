@@ -291,14 +291,18 @@ enum asc_residency_source {
 	ASC_RESIDENCY_CORE, /**< approximation: pages that the core holds and that are not all zero */
 };
 
+struct asc_run_file;
+
 /** Immutable: which pages were in memory. */
 struct asc_residency {
 	enum asc_residency_source source;
 	struct asc_page_run *v; /**< sorted, not overlapping */
 	size_t n;
-	/** Present bytes that count in Rss (no zero page, hugetlb, device) before every 16th run. */
+	/** Present bytes that count in Rss (no zero page, hugetlb, device) before each `every`th run. */
 	uint64_t *present_before;
-	uint64_t *swapped_before; /**< likewise, swapped bytes; NULL where no page is swapped */
+	uint64_t *swapped_before;  /**< likewise, swapped bytes; NULL where no page is swapped */
+	size_t every;		   /**< 16, or more where there are very many */
+	struct asc_run_file *file; /**< that v is mapped from; NULL: it is in memory */
 	uint64_t page_size;
 	const char *why_unknown; /**< static text when source == UNKNOWN */
 };

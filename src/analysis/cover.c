@@ -12,6 +12,7 @@
 #include "base/cleanup.h"
 #include "base/num.h"
 #include "base/spill.h"
+#include "target/runs.h"
 
 struct asc_cursor asc_cursor_at(const struct asc_residency *res, asc_addr addr)
 {
@@ -33,7 +34,7 @@ struct asc_amount asc_cursor_merge(struct asc_cursor *c, asc_addr lo, asc_addr h
 		return a;
 	}
 	while (c->i < c->res->n && c->res->v[c->i].end <= lo)
-		c->i++;
+		asc_residency_passed(c->res, ++c->i);
 	for (size_t i = c->i; i < c->res->n && asc_page_run_start(&c->res->v[i]) < hi; i++) {
 		const struct asc_page_run *run = &c->res->v[i];
 		uint64_t from = asc_max(asc_page_run_start(run), lo), to = asc_min(run->end, hi);
@@ -45,6 +46,7 @@ struct asc_amount asc_cursor_merge(struct asc_cursor *c, asc_addr lo, asc_addr h
 		else if (!(run->word & (ASC_PAGE_ZERO | ASC_PAGE_HUGETLB | ASC_PAGE_DEVICE)))
 			a.present += to - from;
 		c->i = i;
+		asc_residency_passed(c->res, i);
 	}
 	return a;
 }

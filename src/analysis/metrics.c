@@ -13,6 +13,7 @@
 #include "base/cleanup.h"
 #include "base/num.h"
 #include "base/parts.h"
+#include "target/runs.h"
 
 /* Bytes by what they are. */
 typedef uint64_t by_class[ASC_SEG_NCLASSES];
@@ -111,13 +112,14 @@ static void fill_present(struct filling *f, const struct asc_seg *s)
 	size_t i = f->res.i;
 
 	while (i < res->n && res->v[i].end <= s->lo)
-		i++;
+		asc_residency_passed(res, ++i);
 	f->res.i = i;
 	for (; i < res->n && asc_page_run_start(&res->v[i]) < s->hi; i++) {
 		asc_addr lo = asc_max(asc_page_run_start(&res->v[i]), s->lo),
 			 hi = asc_min(res->v[i].end, s->hi);
 
 		f->res.i = i;
+		asc_residency_passed(res, i);
 		if (!(asc_page_run_flags(&res->v[i]) & not_rss) && lo < hi)
 			fill(f, lo, hi, s->class);
 	}

@@ -57,6 +57,16 @@ static bool may_grow_to(uint64_t end)
 				    most.rlim_cur == RLIM_INFINITY || end <= most.rlim_cur);
 }
 
+int asc_spill_room(int fd, int64_t at, uint64_t bytes)
+{
+	uint64_t end;
+
+	if (!asc_add((uint64_t)at, bytes, &end) || !may_grow_to(end))
+		return EFBIG;
+	/* a hole that cannot be filled when it is written to would be a SIGBUS */
+	return posix_fallocate(fd, at, (off_t)bytes);
+}
+
 struct asc_error *asc_spill_begin(int fd, size_t max, struct asc_spill *ret)
 {
 	struct asc_spill s = { .max = (max / ASC_SPILL_STEP + 1) * ASC_SPILL_STEP };
@@ -86,8 +96,7 @@ struct asc_error *asc_spill_grow(struct asc_spill *s, int fd)
 
 	if (s->cap == s->max)
 		return asc_err(ASC_EBUG, "more than %zu chunks", s->max);
-	/* a hole that cannot be filled when it is written to would be a SIGBUS */
-	e = posix_fallocate(fd, s->at + (off_t)(s->cap * sizeof(uint64_t)), (off_t)STEP_BYTES);
+	e = asc_spill_room(fd, s->at + (int64_t)(s->cap * sizeof(uint64_t)), STEP_BYTES);
 	if (e)
 		return no_room(e);
 	s->cap += ASC_SPILL_STEP;

@@ -23,6 +23,12 @@ struct asc_spill {
 	int64_t at;	 /* in the file */
 };
 
+/*
+ * Room for @p bytes at @p at of such a file, so that a write to what is mapped of it cannot fail. @return 0, or why
+ * there is none (errno)
+ */
+int asc_spill_room(int fd, int64_t at, uint64_t bytes);
+
 /* At most @p max words, behind what is in file @p fd. */
 ASC_MUST struct asc_error *asc_spill_begin(int fd, size_t max, struct asc_spill *ret);
 /* Room for more; what was written before goes out of memory. ASC_ENOMEM when the disk is full. */

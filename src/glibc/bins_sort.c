@@ -202,7 +202,7 @@ struct asc_error *asc_members_sort(struct asc_model *m, size_t arena)
 	}
 	asc_spill_drop(w->members.v, 0, w->members.n);
 	asc_extents_sort_large(&w->members);
-	err = asc_words_sort_spilled(&w->spill, m->spill_fd, w->members.n);
+	err = asc_words_sort_spilled(&w->spill, m->spill_fd, w->members.n, ASC_SORT_PART);
 	w->members.v = w->spill.words;
 	w->members_cap = w->spill.cap;
 	return err;

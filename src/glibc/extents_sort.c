@@ -156,10 +156,9 @@ void asc_extents_sort(struct asc_extents *x)
 /* ---- in a file ---- */
 
 enum {
-	PART = 256 << 10, /* words that are sorted at a time */
-	FAN = 128,	  /* sorted stretches that become one */
-	BUFFER = 1024,	  /* words that are read of each at a time */
-	OUT = 8192,	  /* and written */
+	FAN = 128,     /* sorted stretches that become one */
+	BUFFER = 1024, /* words that are read of each at a time */
+	OUT = 8192,    /* and written */
 };
 
 /* A sorted stretch that is being read. */
@@ -279,14 +278,14 @@ static struct asc_error *merge(struct merge *g, size_t at, size_t end, size_t le
 	return flush(g);
 }
 
-static struct asc_error *sort_parts(int fd, const struct asc_spill *s, size_t n)
+static struct asc_error *sort_parts(int fd, const struct asc_spill *s, size_t n, size_t most)
 {
-	ASC_AUTO(asc_freep) uint64_t *part = malloc(asc_min(PART, n) * sizeof(*part));
+	ASC_AUTO(asc_freep) uint64_t *part = malloc(asc_min(most, n) * sizeof(*part));
 
 	if (!part)
 		return asc_err(ASC_ENOMEM, "sorting %zu free chunks", n);
-	for (size_t at = 0; at < n; at += PART) {
-		const size_t len = (size_t)asc_min(PART, n - at);
+	for (size_t at = 0; at < n; at += most) {
+		const size_t len = (size_t)asc_min(most, n - at);
 
 		ASC_TRY(transfer(fd, s, at, part, len, false));
 		if (sorted(part, len))
@@ -297,9 +296,9 @@ static struct asc_error *sort_parts(int fd, const struct asc_spill *s, size_t n)
 	return NULL;
 }
 
-static struct asc_error *merge_parts(struct merge *g, struct asc_spill *s, size_t n)
+static struct asc_error *merge_parts(struct merge *g, struct asc_spill *s, size_t n, size_t part)
 {
-	for (size_t len = PART; len < n; len *= FAN) {
+	for (size_t len = part; len < n; len *= FAN) {
 		struct asc_spill to = { 0 };
 		struct asc_error *err = asc_spill_begin(g->fd, n, &to);
 
@@ -318,11 +317,11 @@ static struct asc_error *merge_parts(struct merge *g, struct asc_spill *s, size_
 	return NULL;
 }
 
-struct asc_error *asc_words_sort_spilled(struct asc_spill *s, int fd, size_t n)
+struct asc_error *asc_words_sort_spilled(struct asc_spill *s, int fd, size_t n, size_t part)
 {
-	struct asc_error *err = sort_parts(fd, s, n);
+	struct asc_error *err = sort_parts(fd, s, n, part);
 
-	if (err || n <= PART)
+	if (err || n <= part)
 		return err;
 	ASC_AUTO(asc_freep) struct merge *g = calloc(1, sizeof(*g));
 	ASC_AUTO(asc_freep) uint64_t *buffers = malloc((FAN * BUFFER + OUT) * sizeof(*buffers));
@@ -332,5 +331,5 @@ struct asc_error *asc_words_sort_spilled(struct asc_spill *s, int fd, size_t n)
 	g->out = buffers + FAN * BUFFER;
 	for (size_t i = 0; i < FAN; i++)
 		g->s[i].buffer = buffers + i * BUFFER;
-	return merge_parts(g, s, n);
+	return merge_parts(g, s, n, part);
 }

@@ -177,8 +177,10 @@ bool asc_chunk_aligned(const struct asc_model *m, asc_addr addr);
 
 void asc_extents_sort(struct asc_extents *x);
 void asc_words_sort(uint64_t *v, size_t n);
-/* The first @p n words of a table in file @p fd, which becomes another one there. */
-ASC_MUST struct asc_error *asc_words_sort_spilled(struct asc_spill *s, int fd, size_t n);
+enum { ASC_SORT_PART = 256 << 10 }; /* words */
+/* The first @p n words of a table in file @p fd, which becomes another one there; @p part at a time. */
+ASC_MUST struct asc_error *asc_words_sort_spilled(struct asc_spill *s, int fd, size_t n,
+						  size_t part);
 
 /* ---- extents.c ---- */
 

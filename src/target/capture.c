@@ -16,6 +16,7 @@
 #include "base/cleanup.h"
 #include "base/num.h"
 #include "base/vec.h"
+#include "target/runs.h"
 #include "target/target.h"
 
 static const uint64_t NO_BYTES = UINT64_MAX; /* run.off: zeros */
@@ -184,6 +185,7 @@ static struct asc_error *add_part(struct capture *c, const struct asc_map *m,
 	if (!res || !is_plain_anonymous(m))
 		return add_run(c, lo, hi, false);
 	for (size_t i = asc_residency_seek(res, lo); lo < hi; i++) {
+		asc_residency_passed(res, i);
 		const struct asc_page_run *r = i < res->n ? &res->v[i] : NULL;
 		asc_addr start = r ? asc_min(asc_max(asc_page_run_start(r), lo), hi) : hi;
 		asc_addr end = r ? asc_min(r->end, hi) : hi;

@@ -15,6 +15,7 @@
 #include "base/vec.h"
 #include "target/core.h"
 #include "target/readers.h"
+#include "target/runs.h"
 
 enum {
 	WORD = 64,
@@ -162,11 +163,9 @@ static bool next_extent(struct holes *h, const struct asc_core_seg *seg, uint64_
 
 /* ---- runs ---- */
 
-typedef ASC_VEC(struct asc_page_run) run_vec;
-
-static struct asc_error *add_run(run_vec *v, asc_addr start, asc_addr end, unsigned flags)
+static struct asc_error *add_run(struct asc_runs *v, asc_addr start, asc_addr end, unsigned flags)
 {
-	struct asc_page_run *last = v->len ? &v->data[v->len - 1] : NULL;
+	struct asc_page_run *last = v->n ? &v->v[v->n - 1] : NULL;
 
 	if (end < start || (last && last->end > start))
 		return NULL; /* only where segments do not begin on pages */
@@ -174,7 +173,7 @@ static struct asc_error *add_run(run_vec *v, asc_addr start, asc_addr end, unsig
 		last->end = end;
 		return NULL;
 	}
-	return asc_vec_push(v, asc_page_run_make(start, end, flags));
+	return asc_runs_push(v, asc_page_run_make(start, end, flags));
 }
 
 static unsigned flags_of(const struct asc_core *c, const struct asc_core_seg *seg)
@@ -186,7 +185,7 @@ static unsigned flags_of(const struct asc_core *c, const struct asc_core_seg *se
 }
 
 /* Pages that are not a hole. */
-static struct asc_error *rough_runs(struct asc_core *c, run_vec *v)
+static struct asc_error *rough_runs(struct asc_core *c, struct asc_runs *v)
 {
 	struct holes h = { .c = c };
 
@@ -204,14 +203,14 @@ static struct asc_error *rough_runs(struct asc_core *c, run_vec *v)
 struct asc_error *asc_core_foresee(struct asc_target *t, struct asc_residency **ret)
 {
 	struct asc_core *c = (struct asc_core *)t;
-	run_vec v = { 0 };
+	struct asc_runs v = { 0 };
 	struct asc_error *err = begin(c);
 
 	if (!err)
 		err = rough_runs(c, &v);
 	if (!err)
-		return asc_residency_init(ASC_RESIDENCY_CORE, t->page_size, v.data, v.len, ret);
-	asc_vec_free(&v);
+		return asc_residency_of(ASC_RESIDENCY_CORE, t->page_size, &v, ret);
+	asc_runs_free(&v);
 	return err;
 }
 
@@ -242,7 +241,7 @@ static uint64_t row_end(const uint64_t *bits, uint64_t bit, uint64_t end)
 }
 
 /* From the bits, once all are known. */
-static struct asc_error *exact_runs(struct asc_core *c, run_vec *v)
+static struct asc_error *exact_runs(struct asc_core *c, struct asc_runs *v)
 {
 	for (size_t i = 0; i < c->nsegs; i++) {
 		const struct asc_core_seg *s = &c->segs[i];
@@ -382,7 +381,7 @@ static struct asc_error *look_at_rest(struct asc_core *c)
 struct asc_error *asc_core_residency(struct asc_target *t, struct asc_residency **ret)
 {
 	struct asc_core *c = (struct asc_core *)t;
-	run_vec v = { 0 };
+	struct asc_runs v = { 0 };
 	struct asc_error *err = begin(c);
 
 	if (!err)
@@ -390,7 +389,7 @@ struct asc_error *asc_core_residency(struct asc_target *t, struct asc_residency 
 	if (!err)
 		err = exact_runs(c, &v);
 	if (!err)
-		return asc_residency_init(ASC_RESIDENCY_CORE, t->page_size, v.data, v.len, ret);
-	asc_vec_free(&v);
+		return asc_residency_of(ASC_RESIDENCY_CORE, t->page_size, &v, ret);
+	asc_runs_free(&v);
 	return err;
 }

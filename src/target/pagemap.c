@@ -22,6 +22,7 @@
 #include "base/num.h"
 #include "base/vec.h"
 #include "target/proc.h"
+#include "target/runs.h"
 #include "target/target.h"
 
 /* From linux/fs.h of 6.7 and later; older headers do not have them. */
@@ -78,7 +79,7 @@ struct scan {
 	const struct asc_maps *maps;
 	size_t at;     /* mapping that holds the last address looked at, or follows it */
 	uint64_t done; /* end of the last run */
-	ASC_VEC(struct asc_page_run) runs;
+	struct asc_runs runs;
 };
 
 /* ---- what kind of memory a mapping is ---- */
@@ -169,7 +170,7 @@ static struct asc_error *add(struct scan *s, uint64_t start, uint64_t end, unsig
 		} else if (m) {
 			upto = asc_min(end, m->start);
 		}
-		ASC_TRY(asc_vec_push(&s->runs, asc_page_run_make(start, upto, more)));
+		ASC_TRY(asc_runs_push(&s->runs, asc_page_run_make(start, upto, more)));
 		start = upto;
 	}
 	return NULL;
@@ -544,15 +545,15 @@ static struct asc_error *residency(struct asc_pagemap *p, const struct asc_maps 
 		err = by_scan(&s, part, &e);
 	if (!err && e) {
 		source = ASC_RESIDENCY_PAGEMAP;
-		s.runs.len = s.at = 0;
+		s.runs.n = s.at = 0;
 		s.done = 0;
 		err = by_entries(&s, &e);
 	}
 	if (err || e) {
-		asc_vec_free(&s.runs);
+		asc_runs_free(&s.runs);
 		return err ? err : unknown(p, e, ret);
 	}
-	return asc_residency_init(source, p->page_size, s.runs.data, s.runs.len, ret);
+	return asc_residency_of(source, p->page_size, &s.runs, ret);
 }
 
 struct asc_error *asc_pagemap_residency(struct asc_pagemap *p, const struct asc_maps *maps,

@@ -11,8 +11,12 @@
 #include "base/cleanup.h"
 #include "base/num.h"
 #include "base/vec.h"
+#include "target/runs.h"
 
-enum { EVERY = 16 };
+enum {
+	EVERY = 16,
+	SUMS = 128 << 10, /* there are not many more of them */
+};
 
 /* Present for the reader of a ledger: in Rss. The zero page, hugetlb and device pages are not. */
 static bool counts(unsigned flags)
@@ -28,21 +32,36 @@ static int by_start(const void *a, const void *b)
 	return (x->word > y->word) - (x->word < y->word);
 }
 
-/* Sort, drop the empty and absent, merge neighbours. @return false if runs overlap */
-static bool normalise(struct asc_page_run *v, size_t *n)
+static void touch(const struct asc_runs *r, size_t i)
 {
-	size_t kept = 0;
-	bool sorted = true;
+	if (r->file)
+		asc_run_file_touch(r->file, i);
+}
 
-	for (size_t i = 1; i < *n && sorted; i++)
-		sorted = v[i - 1].word <= v[i].word;
-	if (!sorted)
-		asc_sort(v, *n, sizeof(*v), by_start);
-	for (size_t i = 0; i < *n; i++) {
+static bool is_sorted(const struct asc_runs *r)
+{
+	for (size_t i = 1; i < r->n; i++) {
+		touch(r, i);
+		if (r->v[i - 1].word > r->v[i].word)
+			return false;
+	}
+	return true;
+}
+
+/* Sort, drop the empty and absent, merge neighbours. @return false if runs overlap */
+static bool normalise(struct asc_runs *r)
+{
+	struct asc_page_run *v = r->v;
+	size_t kept = 0;
+
+	if (!is_sorted(r))
+		asc_sort(v, r->n, sizeof(*v), by_start);
+	for (size_t i = 0; i < r->n; i++) {
 		struct asc_page_run *last = kept ? &v[kept - 1] : NULL;
 		asc_addr start = asc_page_run_start(&v[i]);
 		unsigned flags = asc_page_run_flags(&v[i]);
 
+		touch(r, i);
 		if (start >= v[i].end || !(flags & (ASC_PAGE_PRESENT | ASC_PAGE_SWAPPED)))
 			continue;
 		if (last && start < last->end)
@@ -52,7 +71,7 @@ static bool normalise(struct asc_page_run *v, size_t *n)
 		else
 			v[kept++] = v[i];
 	}
-	*n = kept;
+	r->n = kept;
 	return true;
 }
 
@@ -65,64 +84,99 @@ static uint64_t bytes_of(const struct asc_page_run *run, bool swapped)
 		       : 0;
 }
 
-/* The sums before each EVERY of runs; there may be millions, and nearly always none is swapped. */
+static bool any_swapped(const struct asc_residency *r)
+{
+	for (size_t i = 0; i < r->n; i++) {
+		asc_residency_passed(r, i);
+		if (asc_page_run_flags(&r->v[i]) & ASC_PAGE_SWAPPED)
+			return true;
+	}
+	return false;
+}
+
+/* The sums before each `every` of runs; there may be millions, and nearly always none is swapped. */
 static bool sum_up(struct asc_residency *r)
 {
-	const size_t n = r->n / EVERY + 1;
+	const bool any = any_swapped(r);
 	uint64_t present = 0, swapped = 0;
-	bool any = false;
+	size_t n;
 
-	for (size_t i = 0; i < r->n && !any; i++)
-		any = asc_page_run_flags(&r->v[i]) & ASC_PAGE_SWAPPED;
+	r->every = EVERY;
+	while (r->n / r->every > SUMS)
+		r->every *= 2;
+	n = r->n / r->every + 1;
 	r->present_before = calloc(n, sizeof(*r->present_before));
 	r->swapped_before = any ? calloc(n, sizeof(*r->swapped_before)) : NULL;
 	if (!r->present_before || (any && !r->swapped_before))
 		return false;
 	for (size_t i = 0; i <= r->n; i++) {
-		if (i % EVERY == 0) {
-			r->present_before[i / EVERY] = present;
+		if (i % r->every == 0) {
+			r->present_before[i / r->every] = present;
 			if (any)
-				r->swapped_before[i / EVERY] = swapped;
+				r->swapped_before[i / r->every] = swapped;
 		}
 		if (i == r->n)
 			break;
+		asc_residency_passed(r, i);
 		present += bytes_of(&r->v[i], false);
 		swapped += bytes_of(&r->v[i], true);
 	}
 	return true;
 }
 
+static struct asc_error *finish(struct asc_residency *r)
+{
+	if (!sum_up(r))
+		return asc_err(ASC_ENOMEM, "residency of %zu runs", r->n);
+	return r->file ? asc_run_file_index(r->file, r->n, r->every) : NULL;
+}
+
+struct asc_error *asc_residency_of(enum asc_residency_source source, uint64_t page_size,
+				   struct asc_runs *runs, struct asc_residency **ret)
+{
+	struct asc_residency *r = calloc(1, sizeof(*r));
+	struct asc_error *err;
+	bool fits;
+
+	if (!r) {
+		asc_runs_free(runs);
+		return asc_err(ASC_ENOMEM, "residency");
+	}
+	fits = normalise(runs);
+	*r = (struct asc_residency){ .source = source,
+				     .v = runs->v,
+				     .n = runs->n,
+				     .file = runs->file,
+				     .page_size = page_size };
+	*runs = (struct asc_runs){ 0 };
+	if (source == ASC_RESIDENCY_UNKNOWN)
+		r->why_unknown = "this kind of target does not say which pages are in memory";
+	err = fits ? finish(r) : asc_err(ASC_EINPUT, "page runs overlap");
+	if (err) {
+		asc_residency_free(r);
+		return err;
+	}
+	*ret = r;
+	return NULL;
+}
+
 struct asc_error *asc_residency_init(enum asc_residency_source source, uint64_t page_size,
 				     struct asc_page_run *runs, size_t n,
 				     struct asc_residency **ret)
 {
-	struct asc_residency *r = calloc(1, sizeof(*r));
+	struct asc_runs r = { .v = runs, .n = n, .cap = n };
 
-	if (!r) {
-		free(runs);
-		return asc_err(ASC_ENOMEM, "residency");
-	}
-	*r = (struct asc_residency){ .source = source, .v = runs, .page_size = page_size };
-	if (source == ASC_RESIDENCY_UNKNOWN)
-		r->why_unknown = "this kind of target does not say which pages are in memory";
-	if (!normalise(runs, &n)) {
-		asc_residency_free(r);
-		return asc_err(ASC_EINPUT, "page runs overlap");
-	}
-	r->n = n;
-	if (!sum_up(r)) {
-		asc_residency_free(r);
-		return asc_err(ASC_ENOMEM, "residency of %zu runs", n);
-	}
-	*ret = r;
-	return NULL;
+	return asc_residency_of(source, page_size, &r, ret);
 }
 
 void asc_residency_free(struct asc_residency *r)
 {
 	if (!r)
 		return;
-	free(r->v);
+	if (r->file)
+		asc_run_file_free(r->file);
+	else
+		free(r->v);
 	free(r->present_before);
 	free(r->swapped_before);
 	free(r);
@@ -132,6 +186,10 @@ size_t asc_residency_seek(const struct asc_residency *r, asc_addr addr)
 {
 	size_t lo = 0, hi = r->n;
 
+	if (r->file) {
+		asc_run_file_near(r->file, addr, &lo, &hi);
+		asc_run_file_touch(r->file, lo);
+	}
 	while (lo < hi) {
 		size_t mid = lo + (hi - lo) / 2;
 
@@ -148,9 +206,9 @@ static uint64_t below(const struct asc_residency *r, bool swapped, asc_addr addr
 {
 	const uint64_t *before = swapped ? r->swapped_before : r->present_before;
 	size_t i = asc_residency_seek(r, addr);
-	uint64_t sum = before[i / EVERY];
+	uint64_t sum = before[i / r->every];
 
-	for (size_t k = i - i % EVERY; k < i; k++)
+	for (size_t k = i - i % r->every; k < i; k++)
 		sum += bytes_of(&r->v[k], swapped);
 	if (i < r->n && asc_page_run_start(&r->v[i]) < addr && bytes_of(&r->v[i], swapped))
 		sum += addr - asc_page_run_start(&r->v[i]);

@@ -10,6 +10,7 @@
 #include "base/num.h"
 #include "target/capture.h"
 #include "target/pagemap.h"
+#include "target/runs.h"
 #include "target/target.h"
 
 enum { REQUEST_BYTES = 1 << 30, PIECES = 1024, SMALL_BYTES = 64 << 10 };
@@ -131,16 +132,23 @@ struct asc_error *asc_snapshot_own_pages(struct asc_target *live, const struct a
 static struct asc_error *join(const struct asc_residency *a, const struct asc_residency *b,
 			      struct asc_residency **ret)
 {
-	struct asc_page_run *runs;
+	struct asc_runs runs = { 0 };
+	size_t i = 0, k = 0;
+	struct asc_error *err = NULL;
 
 	if (a->source == ASC_RESIDENCY_UNKNOWN || b->source == ASC_RESIDENCY_UNKNOWN)
 		return asc_residency_init(ASC_RESIDENCY_UNKNOWN, a->page_size, NULL, 0, ret);
-	runs = calloc(a->n + b->n + 1, sizeof(*runs));
-	if (!runs)
-		return asc_err(ASC_ENOMEM, "residency of %zu runs", a->n + b->n);
-	memcpy(runs, a->v, a->n * sizeof(*runs));
-	memcpy(runs + a->n, b->v, b->n * sizeof(*runs));
-	return asc_residency_init(a->source, a->page_size, runs, a->n + b->n, ret);
+	while (!err && (i < a->n || k < b->n)) {
+		const bool first = k == b->n || (i < a->n && a->v[i].word <= b->v[k].word);
+
+		asc_residency_passed(a, i);
+		asc_residency_passed(b, k);
+		err = asc_runs_push(&runs, first ? a->v[i++] : b->v[k++]);
+	}
+	if (!err)
+		return asc_residency_of(a->source, a->page_size, &runs, ret);
+	asc_runs_free(&runs);
+	return err;
 }
 
 struct asc_error *asc_snapshot_residency(struct asc_target *t, const struct asc_range *unforked,

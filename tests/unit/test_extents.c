@@ -5,6 +5,8 @@
 #include <stddef.h>
 #include <cmocka.h>
 #include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/num.h"
 #include "glibc/model.h"
@@ -162,11 +164,52 @@ static void test_many(void **state)
 	}
 }
 
+/* In a file: in parts, merged at once or in several steps, with equal ones and in order already. */
+static void test_in_file(void **state)
+{
+	static const size_t numbers[][2] = { { 1, 100 },
+					     { 100, 100 },
+					     { 101, 100 },
+					     { 12800, 100 },
+					     { 12801, 100 },
+					     { 200000, 7 },
+					     { 600000, ASC_SORT_PART } };
+	int fd = memfd_create("test", MFD_CLOEXEC); /* as good as a file on a disk here */
+
+	(void)state;
+	assert_true(fd >= 0);
+	for (size_t k = 0; k < 3 * ASC_ARRAY_SIZE(numbers); k++) {
+		const size_t n = numbers[k / 3][0], part = numbers[k / 3][1];
+		const uint64_t room = k % 3 == 2 ? 50 : (uint64_t)1 << 40;
+		uint64_t *want = calloc(n, sizeof(*want)), *got;
+		struct asc_spill s = { 0 };
+
+		assert_non_null(want);
+		assert_null(asc_spill_begin(fd, n, &s));
+		for (size_t i = 0; i < n; i++) {
+			if (i == s.cap)
+				assert_null(asc_spill_grow(&s, fd));
+			want[i] = s.words[i] = k % 3 == 1 ? i << ASC_EXTENT_ADDR
+							  : rnd(room) << ASC_EXTENT_ADDR |
+								    rnd(1 << 10);
+		}
+		asc_spill_drop(s.words, 0, n);
+		assert_null(asc_words_sort_spilled(&s, fd, n, part));
+		qsort(want, n, sizeof(*want), by_word);
+		got = asc_spill_end(&s, fd, n);
+		assert_memory_equal(got, want, n * sizeof(*want));
+		asc_spill_unmap(got, n);
+		free(want);
+	}
+	close(fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(test_words),
 					    cmocka_unit_test(test_edges),
-					    cmocka_unit_test(test_many) };
+					    cmocka_unit_test(test_many),
+					    cmocka_unit_test(test_in_file) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <cmocka.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -11,6 +12,7 @@
 
 #include "target/pagemap.h"
 #include "target/proc.h"
+#include "target/runs.h"
 #include "target/target.h"
 
 enum { PAGES = 200, PAGE = 4096, ROUNDS = 300 };
@@ -65,6 +67,20 @@ static void shuffle(struct asc_page_run *v, size_t n)
 	}
 }
 
+/* In order, beyond the first few in a file. */
+static struct asc_residency *make_in_file(const unsigned *flags)
+{
+	struct asc_runs runs = { .in_memory = 2 };
+	struct asc_residency *r;
+
+	for (uint64_t p = 0; p < PAGES; p++)
+		assert_null(asc_runs_push(&runs,
+					  asc_page_run_make(p * PAGE, (p + 1) * PAGE, flags[p])));
+	assert_non_null(runs.file);
+	assert_null(asc_residency_of(ASC_RESIDENCY_SCAN, PAGE, &runs, &r));
+	return r;
+}
+
 static struct asc_residency *make(const unsigned *flags)
 {
 	struct asc_page_run *runs = malloc(PAGES * sizeof(*runs));
@@ -88,7 +104,7 @@ static void test_against_brute_force(void **state)
 
 		for (uint64_t p = 0; p < PAGES; p++)
 			flags[p] = p && rnd(3) ? flags[p - 1] : kinds[rnd(kind_count)];
-		r = make(flags);
+		r = round % 2 ? make(flags) : make_in_file(flags);
 		for (size_t i = 1; i < r->n; i++)
 			assert_true(r->v[i - 1].end < asc_page_run_start(&r->v[i]) ||
 				    asc_page_run_flags(&r->v[i - 1]) !=
@@ -109,6 +125,85 @@ static void test_against_brute_force(void **state)
 				 brute(flags, 0, (PAGES + 2) * PAGE, true));
 		asc_residency_free(r);
 	}
+}
+
+/* Bytes of files that are in this process's memory. */
+static size_t file_bytes(void)
+{
+	char line[128];
+	size_t kb = 0;
+	FILE *f = fopen("/proc/self/status", "re");
+
+	assert_non_null(f);
+	while (fgets(line, sizeof(line), f))
+		if (!strncmp(line, "RssFile:", 8))
+			kb = strtoul(line + 8, NULL, 10);
+	fclose(f);
+	return kb << 10;
+}
+
+/* So many single pages that sums are not kept for every 16th: the same answers, and little of them in memory. */
+static void test_millions(void **state)
+{
+	enum { N = 3 << 20, WINDOW = 6 << 20 };
+	struct asc_runs in_memory = { .in_memory = SIZE_MAX }, in_file = { 0 };
+	struct asc_residency *a, *b;
+	asc_addr at = PAGE;
+	size_t before;
+
+	(void)state;
+	for (size_t i = 0; i < N; i++) {
+		struct asc_page_run run;
+
+		at += PAGE * (1 + rnd(3));
+		run = asc_page_run_make(at, at + PAGE, kinds[1 + rnd(6)]);
+		at += PAGE;
+		assert_null(asc_runs_push(&in_memory, run));
+		assert_null(asc_runs_push(&in_file, run));
+	}
+	assert_null(in_memory.file);
+	assert_non_null(in_file.file);
+	assert_null(asc_residency_of(ASC_RESIDENCY_SCAN, PAGE, &in_memory, &a));
+	before = file_bytes();
+	assert_null(asc_residency_of(ASC_RESIDENCY_SCAN, PAGE, &in_file, &b));
+	assert_null(a->file);
+	assert_non_null(b->file);
+	assert_true(b->every > 16);
+	assert_int_equal(a->n, N);
+	assert_int_equal(b->n, N);
+	for (size_t i = 0; i < N; i++) {
+		asc_residency_passed(b, i);
+		assert_memory_equal(&a->v[i], &b->v[i], sizeof(a->v[i]));
+	}
+	assert_true(file_bytes() < before + WINDOW);
+	for (int k = 0; k < 3000; k++) {
+		uint64_t lo = rnd(at + 2 * PAGE), hi = rnd(at + 2 * PAGE);
+
+		assert_int_equal(asc_residency_seek(b, lo), asc_residency_seek(a, lo));
+		assert_int_equal(asc_resident_bytes(b, lo, hi), asc_resident_bytes(a, lo, hi));
+		assert_int_equal(asc_swapped_bytes(b, lo, hi), asc_swapped_bytes(a, lo, hi));
+	}
+	assert_int_equal(asc_residency_seek(b, at), N);
+	assert_int_equal(asc_residency_seek(b, 0), 0);
+	assert_true(file_bytes() < before + WINDOW);
+	asc_residency_free(a);
+	asc_residency_free(b);
+}
+
+/* No directory for a file: it stays in memory. */
+static void test_no_file(void **state)
+{
+	struct asc_runs runs = { .in_memory = 2, .no_file = true };
+	struct asc_residency *r;
+
+	(void)state;
+	for (uint64_t p = 0; p < PAGES; p++)
+		assert_null(asc_runs_push(&runs, asc_page_run_make(2 * p * PAGE, (2 * p + 1) * PAGE,
+								   ASC_PAGE_PRESENT)));
+	assert_null(runs.file);
+	assert_null(asc_residency_of(ASC_RESIDENCY_SCAN, PAGE, &runs, &r));
+	assert_int_equal(asc_resident_bytes(r, 0, UINT64_MAX), (uint64_t)PAGES * PAGE);
+	asc_residency_free(r);
 }
 
 static void test_edges(void **state)
@@ -209,6 +304,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_against_brute_force),
+		cmocka_unit_test(test_millions),
+		cmocka_unit_test(test_no_file),
 		cmocka_unit_test(test_edges),
 		cmocka_unit_test(test_live),
 		cmocka_unit_test(test_unreadable),
