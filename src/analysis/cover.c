@@ -9,6 +9,8 @@
  */
 #include "analysis/cover.h"
 
+#include <string.h>
+
 #include "base/cleanup.h"
 #include "base/num.h"
 #include "base/spill.h"
@@ -171,14 +173,8 @@ bool asc_many_chunks(const struct asc_heap *heap)
 
 /* ---- runs of free memory ---- */
 
-struct run {
-	asc_addr lo, hi;
-	bool top;
-	unsigned chunks;
-};
-
 /* The whole pages of a run behind its header and list links. */
-static bool whole_pages(const struct asc_heap *heap, const struct run *run,
+static bool whole_pages(const struct asc_heap *heap, const struct asc_free_run *run,
 			struct asc_rel_range *ret)
 {
 	*ret = (struct asc_rel_range){
@@ -280,7 +276,7 @@ bool asc_trim_foreign(const struct asc_heap *heap)
 }
 
 static struct asc_systrim systrim(const struct asc_heap *heap, const struct asc_arena *a,
-				  const struct run *top, uint64_t pad)
+				  const struct asc_free_run *top, uint64_t pad)
 {
 	struct asc_systrim st = { .top = top->lo, .end = top->hi };
 	const struct asc_heap_libc *l = &heap->libc;
@@ -303,21 +299,10 @@ static struct asc_systrim systrim(const struct asc_heap *heap, const struct asc_
 	return st;
 }
 
-/* What is released of chunks that are told by address. */
-struct releasing {
-	const struct asc_heap *heap;
-	const struct asc_arena *arena;
-	uint64_t pad;
-	asc_rel_vec *trim, *reclaim; /* either may be NULL */
-	uint64_t *walked;
-	struct asc_systrim *st; /* or NULL */
-	struct run run;		/* what mtrim sees as one chunk; hi == 0: none */
-};
-
 /* Of a run of a page and more, or with the top. */
-static struct asc_error *trim_pages(struct releasing *g)
+static struct asc_error *trim_pages(struct asc_releasing *g)
 {
-	const struct run *run = &g->run;
+	const struct asc_free_run *run = &g->run;
 	struct asc_rel_range range;
 
 	if (!run->top)
@@ -333,7 +318,7 @@ static struct asc_error *trim_pages(struct releasing *g)
 }
 
 /* The run, if there is one, ends here. Most are too small: told before any division. */
-static inline struct asc_error *trim_run(struct releasing *g)
+static inline struct asc_error *trim_run(struct asc_releasing *g)
 {
 	if (!g->run.hi)
 		return NULL;
@@ -345,7 +330,7 @@ static inline struct asc_error *trim_run(struct releasing *g)
 }
 
 /* malloc_consolidate takes fastbin chunks too, and neighbours become one. */
-static inline struct asc_error *trim_chunk(struct releasing *g, const struct asc_chunk *c)
+static inline struct asc_error *trim_chunk(struct asc_releasing *g, const struct asc_chunk *c)
 {
 	const enum asc_seg_class class = asc_seg_class(c->state);
 	const bool consolidate = g->heap->libc.trim_consolidates;
@@ -357,17 +342,17 @@ static inline struct asc_error *trim_chunk(struct releasing *g, const struct asc
 	if (!fits)
 		return NULL;
 	if (!g->run.hi)
-		g->run = (struct run){ .lo = c->addr };
+		g->run = (struct asc_free_run){ .lo = c->addr };
 	g->run.hi = c->addr + c->size;
 	g->run.top |= class == ASC_SEG_TOP;
 	g->run.chunks++;
 	return NULL;
 }
 
-static inline struct asc_error *reclaim_chunk(struct releasing *g, const struct asc_chunk *c)
+static inline struct asc_error *reclaim_chunk(struct asc_releasing *g, const struct asc_chunk *c)
 {
 	const enum asc_seg_class class = asc_seg_class(c->state);
-	const struct run run = { .lo = c->addr, .hi = c->addr + c->size };
+	const struct asc_free_run run = { .lo = c->addr, .hi = c->addr + c->size };
 	struct asc_rel_range range;
 
 	if (class != ASC_SEG_FREE && class != ASC_SEG_TOP)
@@ -379,16 +364,22 @@ static inline struct asc_error *reclaim_chunk(struct releasing *g, const struct 
 	return NULL;
 }
 
-static struct asc_error *release(struct releasing *g, const struct asc_region *r)
+/* Until there are @p most ranges more. @p ret_done: there are none behind them */
+static struct asc_error *release_some(struct asc_releasing *g, size_t most, bool *ret_done)
 {
-	size_t stop = passed(&r->extents, 0);
-	asc_addr pos = r->start;
+	const struct asc_region *r = g->region;
+	const size_t trims = g->trim ? g->trim->len : 0,
+		     reclaims = g->reclaim ? g->reclaim->len : 0;
 	struct asc_chunk c;
 
-	for (size_t i = 0; next_extent(r, &i, pos, &c); i++) {
-		if (i >= stop)
-			stop = passed(&r->extents, i);
-		pos = c.addr + c.size;
+	*ret_done = false;
+	for (; next_extent(r, &g->i, g->pos, &c); g->i++) {
+		if ((g->trim && g->trim->len - trims >= most) ||
+		    (g->reclaim && g->reclaim->len - reclaims >= most))
+			return NULL;
+		if (g->i >= g->stop)
+			g->stop = passed(&r->extents, g->i);
+		g->pos = c.addr + c.size;
 		if (g->trim)
 			ASC_TRY(trim_chunk(g, &c));
 		if (g->reclaim)
@@ -396,14 +387,25 @@ static struct asc_error *release(struct releasing *g, const struct asc_region *r
 	}
 	if (r->extents.on_disk)
 		asc_spill_drop(r->extents.v, 0, r->extents.n);
+	*ret_done = true;
 	return g->trim ? trim_run(g) : NULL;
+}
+
+static struct asc_error *release(struct asc_releasing *g, const struct asc_region *r)
+{
+	bool done;
+
+	g->region = r;
+	g->pos = r->start;
+	g->stop = passed(&r->extents, 0);
+	return release_some(g, SIZE_MAX, &done);
 }
 
 struct asc_error *asc_trim_ranges(const struct asc_heap *heap, const struct asc_arena *a,
 				  const struct asc_region *r, uint64_t pad, asc_rel_vec *ret,
 				  uint64_t *walked, struct asc_systrim *st)
 {
-	struct releasing g = {
+	struct asc_releasing g = {
 		.heap = heap, .arena = a, .pad = pad, .trim = ret, .walked = walked, .st = st
 	};
 
@@ -413,23 +415,73 @@ struct asc_error *asc_trim_ranges(const struct asc_heap *heap, const struct asc_
 struct asc_error *asc_reclaim_ranges(const struct asc_heap *heap, const struct asc_region *r,
 				     asc_rel_vec *ret, uint64_t *walked)
 {
-	struct releasing g = { .heap = heap, .reclaim = ret, .walked = walked };
+	struct asc_releasing g = { .heap = heap, .reclaim = ret, .walked = walked };
 
 	return release(&g, r);
 }
 
-struct asc_error *asc_release_ranges(const struct asc_heap *heap, const struct asc_arena *a,
-				     const struct asc_region *r, asc_rel_vec *trim,
-				     asc_rel_vec *reclaim)
-{
-	uint64_t walked = 0;
-	struct releasing g = { .heap = heap,
-			       .arena = a,
-			       .trim = asc_trim_skips(heap, a) ? NULL : trim,
-			       .reclaim = reclaim,
-			       .walked = &walked };
+/* ---- some at a time ---- */
 
-	return release(&g, r);
+void asc_feed_init(struct asc_feed *f, const struct asc_heap *heap, const struct asc_arena *a,
+		   const struct asc_region *r, bool trim, bool reclaim, uint64_t pad,
+		   const struct asc_trim_in *blocked)
+{
+	*f = (struct asc_feed){ .blocked = blocked };
+	f->g = (struct asc_releasing){ .heap = heap,
+				       .arena = a,
+				       .region = r,
+				       .pad = pad,
+				       .trim = trim && !asc_trim_skips(heap, a) ? &f->trim.v : NULL,
+				       .reclaim = reclaim ? &f->reclaim.v : NULL,
+				       .walked = &f->walked,
+				       .st = &f->st,
+				       .pos = r->start,
+				       .stop = passed(&r->extents, 0) };
+	f->known = f->g.trim || f->g.reclaim ? 0 : UINT64_MAX;
+}
+
+static void drop_passed(struct asc_rel_list *l)
+{
+	if (l->i)
+		memmove(l->v.data, l->v.data + l->i, (l->v.len - l->i) * sizeof(*l->v.data));
+	l->v.len -= l->i;
+	l->i = 0;
+}
+
+struct asc_error *asc_feed_more(struct asc_feed *f)
+{
+	enum { SOME = 4096 };
+	const struct asc_free_run *run = &f->g.run;
+	size_t had;
+	bool done;
+
+	drop_passed(&f->trim);
+	drop_passed(&f->reclaim);
+	had = f->trim.v.len + f->reclaim.v.len;
+	ASC_TRY(release_some(&f->g, SOME, &done));
+	f->ranges += f->trim.v.len + f->reclaim.v.len - had;
+	f->known = done ? UINT64_MAX : run->hi ? run->lo : f->g.pos;
+	if (f->blocked) {
+		asc_drop_blocked(f->blocked, &f->trim.v);
+		asc_drop_blocked(f->blocked, &f->reclaim.v);
+	}
+	return NULL;
+}
+
+struct asc_error *asc_feed_drain(struct asc_feed *f)
+{
+	while (f->known != UINT64_MAX) {
+		f->trim.i = f->trim.v.len;
+		f->reclaim.i = f->reclaim.v.len;
+		ASC_TRY(asc_feed_more(f));
+	}
+	return NULL;
+}
+
+void asc_feed_deinit(struct asc_feed *f)
+{
+	asc_vec_free(&f->trim.v);
+	asc_vec_free(&f->reclaim.v);
 }
 
 /* ---- the bound ---- */
@@ -437,7 +489,7 @@ struct asc_error *asc_release_ranges(const struct asc_heap *heap, const struct a
 /* The row, if there is one, ends here. */
 void asc_bound_row(struct asc_bounding *b)
 {
-	const struct run run = { .lo = b->lo, .hi = b->hi };
+	const struct asc_free_run run = { .lo = b->lo, .hi = b->hi };
 	struct asc_rel_range range;
 
 	if (run.hi && run.hi - run.lo >= b->heap->page_size && whole_pages(b->heap, &run, &range))

@@ -151,10 +151,63 @@ ASC_MUST struct asc_error *asc_trim_ranges(const struct asc_heap *heap, const st
 ASC_MUST struct asc_error *asc_reclaim_ranges(const struct asc_heap *heap,
 					      const struct asc_region *r, asc_rel_vec *ret,
 					      uint64_t *walked);
-/* Both in one pass, for malloc_trim(0). */
-ASC_MUST struct asc_error *asc_release_ranges(const struct asc_heap *heap,
-					      const struct asc_arena *a, const struct asc_region *r,
-					      asc_rel_vec *trim, asc_rel_vec *reclaim);
+
+/* What mtrim sees as one chunk; hi == 0: none. */
+struct asc_free_run {
+	asc_addr lo, hi;
+	bool top;
+	unsigned chunks;
+};
+
+/* What is released of a region's chunks, told by address. */
+struct asc_releasing {
+	const struct asc_heap *heap;
+	const struct asc_arena *arena;
+	const struct asc_region *region;
+	uint64_t pad;
+	asc_rel_vec *trim, *reclaim; /* either may be NULL */
+	uint64_t *walked;
+	struct asc_systrim *st; /* or NULL */
+
+	struct asc_free_run run;
+	size_t i, stop; /* the next chunk; when to let those before it leave memory */
+	asc_addr pos;	/* it is not below that */
+};
+
+/* Ranges of which those before the one at i were passed. */
+struct asc_rel_list {
+	asc_rel_vec v;
+	size_t i;
+};
+
+/* The ranges of one region, some thousand at a time: there may be millions. */
+struct asc_feed {
+	struct asc_rel_list trim, reclaim;
+	asc_addr known;		 /* all that begin below it are in the lists */
+	uint64_t ranges, walked; /* so far */
+	struct asc_systrim st;	 /* once known is UINT64_MAX */
+	const struct asc_trim_in *blocked;
+	struct asc_releasing g;
+};
+
+/*
+ * To be read in order. @p pad: for malloc_trim(@p pad), if @p trim; for reclaim, if @p reclaim. @p blocked: cut to
+ * what madvise really releases, or NULL. The feed must stay where it is.
+ */
+void asc_feed_init(struct asc_feed *f, const struct asc_heap *heap, const struct asc_arena *a,
+		   const struct asc_region *r, bool trim, bool reclaim, uint64_t pad,
+		   const struct asc_trim_in *blocked);
+/* Whoever has come to known needs more. */
+ASC_MUST struct asc_error *asc_feed_more(struct asc_feed *f);
+/* Count what is left. */
+ASC_MUST struct asc_error *asc_feed_drain(struct asc_feed *f);
+void asc_feed_deinit(struct asc_feed *f);
+
+/* Where the next range of a list begins. */
+static inline asc_addr asc_rel_next(const struct asc_rel_list *l)
+{
+	return l->i < l->v.len ? l->v.data[l->i].lo : UINT64_MAX;
+}
 
 /* Resident bytes of regions. */
 struct asc_bounds {

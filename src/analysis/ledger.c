@@ -49,23 +49,23 @@ typedef ASC_VEC(struct claim) claim_vec;
 
 struct sweep {
 	struct asc_cursor res;
-	const struct asc_rel_range *trim, *reclaim;
-	size_t ntrim, nreclaim, ti, ri;
+	struct asc_feed feed;
 	asc_addr plain_to;    /* no range begins below it that was not passed */
 	asc_addr counted_end; /* behind it, absent pages are not the region's */
 	struct asc_pages *pages;
 };
 
 /* Is @p pos in a range of the list? @p end is cut to where the answer changes. */
-static bool in_ranges(const struct asc_rel_range *v, size_t n, size_t *i, asc_addr pos,
-		      asc_addr *end)
+static bool in_ranges(struct asc_rel_list *l, asc_addr pos, asc_addr *end)
 {
-	while (*i < n && v[*i].hi <= pos)
-		(*i)++;
-	if (*i == n)
+	const struct asc_rel_range *v = l->v.data;
+
+	while (l->i < l->v.len && v[l->i].hi <= pos)
+		l->i++;
+	if (l->i == l->v.len)
 		return false;
-	*end = asc_min(*end, v[*i].lo <= pos ? v[*i].hi : v[*i].lo);
-	return v[*i].lo <= pos;
+	*end = asc_min(*end, v[l->i].lo <= pos ? v[l->i].hi : v[l->i].lo);
+	return v[l->i].lo <= pos;
 }
 
 static uint64_t *field_of(struct asc_pages *p, enum asc_seg_class class)
@@ -85,18 +85,18 @@ static uint64_t *field_of(struct asc_pages *p, enum asc_seg_class class)
 	return &p->in_use;
 }
 
-static asc_addr next_lo(const struct asc_rel_range *v, size_t n, size_t i)
-{
-	return i < n ? v[i].lo : UINT64_MAX;
-}
-
 /* [lo, hi), of which a part may be released. */
-static void account(struct sweep *s, asc_addr lo, asc_addr hi, enum asc_seg_class class)
+static struct asc_error *account(struct sweep *s, asc_addr lo, asc_addr hi,
+				 enum asc_seg_class class)
 {
+	struct asc_feed *f = &s->feed;
+
 	while (lo < hi) {
-		asc_addr end = hi;
-		bool trim = in_ranges(s->trim, s->ntrim, &s->ti, lo, &end);
-		bool reclaim = in_ranges(s->reclaim, s->nreclaim, &s->ri, lo, &end);
+		while (lo >= f->known)
+			ASC_TRY(asc_feed_more(f));
+		asc_addr end = asc_min(hi, f->known);
+		bool trim = in_ranges(&f->trim, lo, &end);
+		bool reclaim = in_ranges(&f->reclaim, lo, &end);
 		struct asc_amount n = asc_cursor_count(&s->res, lo, end);
 
 		*(trim	    ? &s->pages->trimmable
@@ -108,12 +108,13 @@ static void account(struct sweep *s, asc_addr lo, asc_addr hi, enum asc_seg_clas
 			s->pages->nonresident += end - lo - n.present - n.swapped;
 		lo = end;
 	}
-	s->plain_to =
-		asc_min(next_lo(s->trim, s->ntrim, s->ti), next_lo(s->reclaim, s->nreclaim, s->ri));
+	s->plain_to = asc_min(f->known, asc_min(asc_rel_next(&f->trim), asc_rel_next(&f->reclaim)));
+	return NULL;
 }
 
 /* Most segments are in no range, and in memory: they are only added up, by class. */
-static void account_all(struct sweep *s, const struct asc_region *r, const struct claim *claim)
+static struct asc_error *account_all(struct sweep *s, const struct asc_region *r,
+				     const struct claim *claim)
 {
 	uint64_t plain[ASC_SEG_NCLASSES] = { 0 };
 	struct asc_seg_iter it;
@@ -126,12 +127,13 @@ static void account_all(struct sweep *s, const struct asc_region *r, const struc
 		if (hi <= s->plain_to && asc_cursor_whole(&s->res, lo, hi))
 			plain[seg.class] += hi - lo;
 		else
-			account(s, lo, hi, seg.class);
+			ASC_TRY(account(s, lo, hi, seg.class));
 	}
 	for (unsigned i = 0; i < ASC_SEG_NCLASSES; i++) {
 		*field_of(s->pages, (enum asc_seg_class)i) += plain[i];
 		s->pages->resident += plain[i];
 	}
+	return NULL;
 }
 
 /* The bytes of @p claim, which is what is left of a region when nothing is counted twice. */
@@ -143,27 +145,16 @@ static struct asc_error *region_pages(const struct asc_heap *heap, const struct 
 					     .nmlocked = in->nmlocked,
 					     .hugetlb = in->hugetlb,
 					     .nhugetlb = in->nhugetlb };
+	struct sweep s = { .res = asc_cursor_at(in->res, claim->start),
+			   .counted_end = r->end,
+			   .pages = ret };
 	struct asc_error *err;
-	asc_rel_vec trim = { 0 }, reclaim = { 0 };
 
-	err = asc_release_ranges(heap, a, r, &trim, &reclaim);
-	if (!err) {
-		asc_drop_blocked(&blocked, &trim);
-		asc_drop_blocked(&blocked, &reclaim);
-		struct sweep s = { .res = asc_cursor_at(in->res, claim->start),
-				   .trim = trim.data,
-				   .ntrim = trim.len,
-				   .reclaim = reclaim.data,
-				   .nreclaim = reclaim.len,
-				   .counted_end = r->end,
-				   .pages = ret };
-
-		ret->known = true;
-		ret->cached_known = heap->tcaches_known;
-		account_all(&s, r, claim);
-	}
-	asc_vec_free(&trim);
-	asc_vec_free(&reclaim);
+	asc_feed_init(&s.feed, heap, a, r, true, true, 0, &blocked);
+	ret->known = true;
+	ret->cached_known = heap->tcaches_known;
+	err = account_all(&s, r, claim);
+	asc_feed_deinit(&s.feed);
 	return err;
 }
 

@@ -65,8 +65,7 @@ struct settling {
 	struct asc_prediction *p;
 	struct asc_trim_arena *pa;
 	struct asc_cursor res;
-	size_t i;	   /* range at or behind the position */
-	asc_addr judged;   /* range i was judged: */
+	asc_addr judged;   /* the range at or behind the position, which was judged: */
 	asc_addr works_to; /* released up to here */
 	enum asc_stay why; /* and from there on not, because */
 	asc_addr plain_to; /* below it no range begins that was not passed, nor the top's whole pages */
@@ -74,7 +73,7 @@ struct settling {
 
 static void judge(struct settling *g)
 {
-	const struct asc_rel_range *r = &g->s->ranges->data[g->i];
+	const struct asc_rel_range *r = &g->s->list->v.data[g->s->list->i];
 
 	if (g->judged == r->lo)
 		return;
@@ -87,32 +86,35 @@ static void judge(struct settling *g)
 	}
 }
 
-/* [lo, hi) of one free or cached segment. @return bytes in memory */
-static uint64_t settle(struct settling *g, const struct asc_seg *seg)
+/* [lo, hi) of one free or cached segment. @p ret: bytes in memory */
+static struct asc_error *settle(struct settling *g, const struct asc_seg *seg, uint64_t *ret)
 {
-	const asc_rel_vec *v = g->s->ranges;
+	struct asc_rel_list *l = g->s->list;
 	asc_addr pos = seg->lo;
 	uint64_t present = 0;
 
 	while (pos < seg->hi) {
-		asc_addr end = seg->hi;
 		bool released = false;
 		enum asc_stay why = why_stays(g->s, seg, pos);
 
-		while (g->i < v->len && v->data[g->i].hi <= pos)
-			g->i++;
+		while (pos >= g->s->feed->known)
+			ASC_TRY(asc_feed_more(g->s->feed));
+		asc_addr end = asc_min(seg->hi, g->s->feed->known);
+
+		while (l->i < l->v.len && l->v.data[l->i].hi <= pos)
+			l->i++;
 		if (pos < g->s->top_whole)
 			end = asc_min(end, g->s->top_whole);
-		if (g->i < v->len && v->data[g->i].lo <= pos) {
+		if (asc_rel_next(l) <= pos) {
 			judge(g);
-			end = asc_min(end, v->data[g->i].hi);
+			end = asc_min(end, l->v.data[l->i].hi);
 			released = pos < g->works_to;
 			if (released)
 				end = asc_min(end, g->works_to);
 			else
 				why = g->why;
-		} else if (g->i < v->len) {
-			end = asc_min(end, v->data[g->i].lo);
+		} else {
+			end = asc_min(end, asc_rel_next(l));
 		}
 		struct asc_amount n = asc_cursor_count(&g->res, pos, end);
 
@@ -125,12 +127,13 @@ static uint64_t settle(struct settling *g, const struct asc_seg *seg)
 		}
 		pos = end;
 	}
-	g->plain_to = asc_min(g->i < v->len ? v->data[g->i].lo : UINT64_MAX, g->s->top_whole);
-	return present;
+	g->plain_to = asc_min(g->s->feed->known, asc_min(asc_rel_next(l), g->s->top_whole));
+	*ret = present;
+	return NULL;
 }
 
 /* All segments of a region; most of them are in no range, and in memory. */
-static void settle_all(struct settling *g, struct asc_bounding *b)
+static struct asc_error *settle_all(struct settling *g, struct asc_bounding *b)
 {
 	struct asc_seg_iter it;
 	struct asc_seg seg;
@@ -147,22 +150,26 @@ static void settle_all(struct settling *g, struct asc_bounding *b)
 		} else if (live) {
 			present = asc_cursor_count(&g->res, seg.lo, seg.hi).present;
 		} else {
-			present = settle(g, &seg);
+			ASC_TRY(settle(g, &seg, &present));
 		}
 		asc_bound(b, &seg, present);
 	}
 	asc_bound_row(b);
+	return NULL;
 }
 
-void asc_settle_region(const struct asc_settle *s, struct asc_prediction *p,
-		       struct asc_trim_arena *pa, struct asc_bounds *sum)
+struct asc_error *asc_settle_region(const struct asc_settle *s, struct asc_prediction *p,
+				    struct asc_trim_arena *pa, struct asc_bounds *sum)
 {
 	struct settling g = { .s = s, .p = p, .pa = pa, .judged = UINT64_MAX };
 	struct asc_bounding b = { .heap = s->in->heap, .sum = sum };
 
 	g.res = b.whole = asc_cursor_at(s->in->res, s->region->start);
-	settle_all(&g, &b);
-	pa->ranges += s->ranges->len;
+	ASC_TRY(settle_all(&g, &b));
+	ASC_TRY(asc_feed_drain(s->feed));
+	pa->ranges += s->feed->ranges;
+	pa->walked += s->feed->walked;
+	return NULL;
 }
 
 void asc_region_bounds(const struct asc_trim_in *in, const struct asc_region *r,

@@ -10,15 +10,16 @@ struct asc_settle {
 	const struct asc_trim_in *in;
 	const struct asc_arena *arena;
 	const struct asc_region *region;
-	const asc_rel_vec *ranges;
+	struct asc_feed *feed;	   /* not begun */
+	struct asc_rel_list *list; /* of its two */
 	/* why bytes outside of the ranges stay: of tops (whole pages; the rest), of fastbins */
 	enum asc_stay top_stays, fast_stays;
 	asc_addr top_whole; /* first whole page of the top */
 };
 
 /* Add what is returned and what stays to @p p and @p pa, and the region's bytes to @p sum. */
-void asc_settle_region(const struct asc_settle *s, struct asc_prediction *p,
-		       struct asc_trim_arena *pa, struct asc_bounds *sum);
+ASC_MUST struct asc_error *asc_settle_region(const struct asc_settle *s, struct asc_prediction *p,
+					     struct asc_trim_arena *pa, struct asc_bounds *sum);
 /* The last of these alone: of a region that nothing is predicted for. */
 void asc_region_bounds(const struct asc_trim_in *in, const struct asc_region *r,
 		       struct asc_bounds *sum);

@@ -15,22 +15,21 @@ static struct asc_error *region(const struct asc_trim_in *in, const struct asc_a
 				struct asc_trim_arena *pa, struct asc_bounds *sum)
 {
 	struct asc_error *err;
-	asc_rel_vec ranges = { 0 };
+	struct asc_feed feed;
 	struct asc_settle s = { .in = in,
 				.arena = a,
 				.region = r,
-				.ranges = &ranges,
+				.feed = &feed,
+				.list = &feed.reclaim,
 				.top_stays = ASC_STAY_SHARED_PAGE,
 				.top_whole = UINT64_MAX,
 				.fast_stays = ASC_STAY_FASTBIN };
 
-	err = asc_reclaim_ranges(in->heap, r, &ranges, &pa->walked);
-	if (!err) {
-		if (ranges.len)
-			p->return_value = 1;
-		asc_settle_region(&s, p, pa, sum);
-	}
-	asc_vec_free(&ranges);
+	asc_feed_init(&feed, in->heap, a, r, false, true, 0, NULL);
+	err = asc_settle_region(&s, p, pa, sum);
+	if (feed.ranges)
+		p->return_value = 1;
+	asc_feed_deinit(&feed);
 	return err;
 }
 

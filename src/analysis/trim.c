@@ -43,23 +43,37 @@ static asc_addr top_whole(const struct asc_heap *heap, const struct asc_region *
 	return UINT64_MAX;
 }
 
+static struct asc_error *systrim_of(const struct asc_heap *heap, const struct asc_arena *a,
+				    const struct asc_region *r, uint64_t pad,
+				    struct asc_systrim *ret)
+{
+	struct asc_error *err;
+	struct asc_feed feed;
+
+	asc_feed_init(&feed, heap, a, r, true, false, pad, NULL);
+	err = asc_feed_drain(&feed);
+	*ret = feed.st;
+	asc_feed_deinit(&feed);
+	return err;
+}
+
 static struct asc_error *region(const struct asc_trim_in *in, const struct asc_arena *a,
 				const struct asc_region *r, uint64_t pad, struct asc_prediction *p,
 				struct asc_trim_arena *pa, struct asc_bounds *sum)
 {
-	struct asc_error *err;
-	asc_rel_vec ranges = { 0 };
+	struct asc_error *err = NULL;
+	struct asc_feed feed;
 	struct asc_systrim st = { 0 };
 	struct asc_settle s = { .in = in,
 				.arena = a,
 				.region = r,
-				.ranges = &ranges,
+				.feed = &feed,
+				.list = &feed.trim,
 				.top_stays = ASC_STAY_TOP,
 				.fast_stays = ASC_STAY_SHARED_PAGE };
 
-	err = asc_trim_ranges(in->heap, a, r, pad, &ranges, &pa->walked, &st);
-	if (err)
-		goto out;
+	if (!a->index && r->has_top) /* what becomes of the top is told at the end */
+		ASC_TRY(systrim_of(in->heap, a, r, pad, &st));
 	s.top_whole = top_whole(in->heap, r);
 	if (!a->index && r->has_top) {
 		s.top_stays = !st.refused	 ? ASC_STAY_PAD
@@ -69,11 +83,11 @@ static struct asc_error *region(const struct asc_trim_in *in, const struct asc_a
 	}
 	if (asc_trim_skips(in->heap, a))
 		s.top_stays = ASC_STAY_CORRUPT;
-	if (ranges.len || st.brk_delta)
+	asc_feed_init(&feed, in->heap, a, r, true, false, pad, NULL);
+	err = asc_settle_region(&s, p, pa, sum);
+	if (feed.ranges || st.brk_delta)
 		p->return_value = 1;
-	asc_settle_region(&s, p, pa, sum);
-out:
-	asc_vec_free(&ranges);
+	asc_feed_deinit(&feed);
 	return err;
 }
 

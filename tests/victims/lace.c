@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -33,7 +34,7 @@ static void make(void)
 		p[i] = malloc(size);
 		if (!p[i])
 			abort();
-		*(volatile char *)p[i] = 1;
+		memset(p[i], 1, size);
 	}
 	/* the last one stays: behind it is top */
 	for (size_t i = 0, at = 0; i < half; i++, at = (at + step) % half) {
