@@ -37,9 +37,11 @@ enum {
 	PATIENCE_D_NS = 10 * 1000 * 1000,
 	PATIENCE_LOCK_NS =
 		50 * 1000 * 1000, /* for the mmap lock: its holder is on the way out, too */
+	/* on a loaded machine each look takes its time; the tool gives up after SLACK_MS more */
+	PATIENCE_ALL_NS = 1500 * 1000 * 1000,
 	LOOK_AGAIN_NS = 1000 * 1000,
 	LATE_D_NS = 100 * 1000 * 1000,
-	/* a look for dead threads goes over all of them, 12 us each: not while a word may come */
+	/* a look for dead threads goes over all of them: not while a word may come */
 	REAP_NS = 50 * 1000 * 1000,
 	SEIZE_PASSES = 8,
 	STOP_PASSES = 1000,
@@ -428,7 +430,10 @@ ASC_BARE static bool is_abandoned(const struct asc_stop_area *a)
 	return __atomic_load_n(&a->abandon, __ATOMIC_ACQUIRE);
 }
 
-/* They stop side by side, so waiting for the first one costs nothing for the others. */
+/*
+ * They stop side by side, so waiting for the first one costs nothing for the others. Whoever has not stopped
+ * by then is given up after one more look each, and once that takes too long without.
+ */
 ASC_BARE static void collect(struct asc_stop_area *a)
 {
 	uint64_t asked_state = a->t_interrupt;
@@ -439,7 +444,8 @@ ASC_BARE static void collect(struct asc_stop_area *a)
 		while (s->state == ASC_SLOT_SEIZED && s->asked && !look(a, s)) {
 			uint64_t t = now();
 
-			if (t - asked_state > LOOK_AGAIN_NS) {
+			if (t - asked_state > LOOK_AGAIN_NS ||
+			    t - a->t_interrupt > a->stop_timeout_ns + PATIENCE_ALL_NS) {
 				asked_state = t;
 				if (is_abandoned(a))
 					return;
@@ -511,14 +517,25 @@ ASC_BARE static bool stop_all(struct asc_stop_area *a)
 	return a->stopped || a->late || fail(a, ASC_STOP_GONE, 0, 0);
 }
 
-ASC_BARE static void reap(void)
+/*
+ * Threads that were killed are waited for. Each by its number: a wait for any takes stops as well, asked for or
+ * not, and whoever stopped late was never seen again.
+ */
+ASC_BARE static void reap(struct asc_stop_area *a)
 {
+	const long opts = WEXITED | WNOHANG | __WALL;
 	siginfo_t si;
 
-	do {
+	for (uint32_t i = 0; i < a->nslots; i++) {
+		const struct asc_stop_slot *s = &a->slots[i]; /* the tool may be reading it */
+
+		if (s->state != ASC_SLOT_STOPPED)
+			continue;
 		si.si_pid = 0;
-	} while (!asc_raw(SYS_waitid, P_ALL, 0, (long)&si, WEXITED | WNOHANG | __WALL, 0) &&
-		 si.si_pid);
+		asc_raw(SYS_waitid, P_PID, s->tid, (long)&si, opts | WNOWAIT, 0);
+		if (si.si_pid && si.si_code != CLD_TRAPPED && si.si_code != CLD_STOPPED)
+			asc_raw(SYS_waitid, P_PID, s->tid, (long)&si, opts, 0);
+	}
 }
 
 /* Wait for the tool's word, its end, or the watchdog. Threads killed meanwhile are reaped. */
@@ -551,7 +568,7 @@ ASC_BARE static void hold(struct asc_stop_area *a)
 			return;
 		}
 		if (r == 0) {
-			reap();
+			reap(a);
 			dirty = false;
 		}
 		if (r < 0 && r != -EINTR)

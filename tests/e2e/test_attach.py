@@ -93,9 +93,9 @@ def test_again_and_again(victim, mode, n, times):
     assert v.lines[-1].endswith("good"), v.lines[-1]
 
 
-@pytest.mark.parametrize("point", ["", "attach:11"])
-def test_who_stops_late_notices_nothing(victim, point):
-    """Threads that wait for a CPU longer than a stop lasts are caught afterwards: no EINTR, whenever they come."""
+@pytest.mark.parametrize("point, hold", [("", 0), ("attach:11", 0), ("", 120)])
+def test_who_stops_late_notices_nothing(victim, point, hold):
+    """Threads that wait for a CPU as long as a stop lasts, or longer, are caught then: no EINTR, whenever they come."""
     # in its session: each session is a scheduling group of its own (sched_autogroup), in which nice says nothing to others
     load = "for i in $(seq 16); do (while :; do :; done) <&- >&- & done; "
     v = victim("stress", "alloc=0", "spin=0", "sleep=48", wrapper=("sh", "-c", load + 'exec nice -n 19 "$@"', "sh"))
@@ -103,7 +103,7 @@ def test_who_stops_late_notices_nothing(victim, point):
     late = 0
     end = time.monotonic() + 60
     while late < 30 and time.monotonic() < end and v.process.poll() is None:
-        found = stops(v.pid, "times=20", "timeout=1", "bare", rc=(0, 66, 75), env={"ARENASCOPE_FAULT": point})
+        found = stops(v.pid, "times=20", "timeout=1", "bare", f"hold={hold}", rc=(0, 66, 75), env={"ARENASCOPE_FAULT": point})
         late += sum(s.get("not_stopped", 0) for s in found)
     v.process.stdin.close()
     verdict = v.line("", 120)
