@@ -189,6 +189,26 @@ static struct asc_error *claim(claim_vec *v, struct claim c)
 	return c.start < c.end ? asc_vec_push(v, c) : NULL;
 }
 
+/* One claim for those that follow one another: there may be a million, on few mappings. */
+static struct asc_error *claim_mmapped(claim_vec *v, const struct asc_heap *heap, size_t h)
+{
+	struct claim row = { .kind = CLAIM_MMAPPED, .heap = h };
+
+	for (size_t i = 0; i < heap->nmmapped; i++) {
+		const struct asc_mmapped *m = &heap->mmapped[i];
+		uint64_t end;
+
+		if (!asc_add(m->start, m->total, &end))
+			continue;
+		if (m->start != row.end) {
+			ASC_TRY(claim(v, row));
+			row.start = m->start;
+		}
+		row.end = end;
+	}
+	return claim(v, row);
+}
+
 static struct asc_error *claim_heap(claim_vec *v, const struct asc_heap *heap, size_t h)
 {
 	for (size_t i = 0; i < heap->narenas; i++) {
@@ -201,14 +221,7 @@ static struct asc_error *claim_heap(claim_vec *v, const struct asc_heap *heap, s
 							 CLAIM_REGION, h, i, k }));
 		}
 	}
-	for (size_t i = 0; i < heap->nmmapped; i++) {
-		const struct asc_mmapped *m = &heap->mmapped[i];
-		uint64_t end;
-
-		if (asc_add(m->start, m->total, &end))
-			ASC_TRY(claim(v, (struct claim){ m->start, end, CLAIM_MMAPPED, h, 0, i }));
-	}
-	return NULL;
+	return claim_mmapped(v, heap, h);
 }
 
 /* [i] of @p v begins before the end of [i - 1]: cut so that no byte is claimed twice. */

@@ -248,6 +248,14 @@ static int by_start(const void *a, const void *b)
 	return (x->start > y->start) - (x->start < y->start);
 }
 
+static bool is_sorted(const struct hunt *h)
+{
+	for (size_t i = 1; i < h->found.len; i++)
+		if (h->found.data[i - 1].start > h->found.data[i].start)
+			return false;
+	return true;
+}
+
 static struct asc_error *reconcile(struct hunt *h)
 {
 	struct asc_model *m = h->m;
@@ -282,7 +290,7 @@ struct asc_error *asc_mmapped_read(struct asc_model *m)
 	if (!err && h.want && !enough(&h))
 		err = hunt_pages(&h, &v);
 	asc_vec_free(&v);
-	if (h.found.len)
+	if (!is_sorted(&h)) /* which takes as much memory again */
 		qsort(h.found.data, h.found.len, sizeof(*h.found.data), by_start);
 	m->h->mmapped = h.found.data;
 	m->h->nmmapped = h.found.len;

@@ -6,6 +6,7 @@ and 100 GB."""
 import json
 import os
 import pathlib
+import random
 import signal
 import subprocess
 import sys
@@ -102,6 +103,112 @@ def test_the_same_live(victim, command):
     for bound in ("1M", "64K"):
         few, _ = measured(f"--max-memory={bound}", *options)
         assert said(few) == said(much)
+    v.quit()
+
+
+NO_CACHES = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=0:glibc.malloc.mxfast=0"}
+GOAL = 64 << 20  # of a report, whatever the heap
+# files may not grow over 1 MiB: the same as a disk that is full, but that a signal would come
+NO_FILES = ["sh", "-c", 'ulimit -f 1024; exec "$0" "$@"']
+
+
+def core_of(v, tmp_path):
+    before = set(os.listdir(tmp_path))
+    v.signal(signal.SIGABRT)
+    v.process.wait()
+    (name,) = set(os.listdir(tmp_path)) - before
+    return tmp_path / name
+
+
+def within_the_goal(*args):
+    out, peak = measured("-j", *args)
+    assert helpers.SANITIZED or peak <= GOAL, f"{peak / 2**20:.1f} MiB"
+    return json.loads(out)
+
+
+def report_without_files(*args):
+    p = subprocess.run([*NO_FILES, helpers.ARENASCOPE, "-q", "-j", *map(str, args), "report"], stdout=subprocess.PIPE,
+                       stderr=subprocess.PIPE)
+    assert p.returncode in (0, 1), p.stderr
+    return said(p.stdout)
+
+
+@pytest.mark.parametrize("arenas, chunks", [(0, 7000000)] + ([(0, 40000000), (148, 270000)] if LONG else []))
+def test_a_report_of_millions_of_free_chunks(core_victim, tmp_path, arenas, chunks):
+    """Free chunks, and what is kept of them while the lists are read, are more than the goal: most are in a file."""
+    v = core_victim("lace", arenas, chunks, 24, env=NO_CACHES)
+    count, size = map(int, v.line("ready").split()[1:])
+    core = core_of(v, tmp_path)
+    bins = [b for b in within_the_goal("-c", core, "bins")["bins"] if b["kind"] in ("unsorted", "small")]
+    assert sum(b["count"] for b in bins) == count and sum(b["bytes"] for b in bins) == size
+    report = within_the_goal("-c", core, "report")
+    # where there is no file, as much memory is taken as --max-memory allows
+    assert report_without_files("-c", core) == said(json.dumps(report))
+
+
+def test_a_report_of_millions_of_runs_of_pages(victim):
+    v = victim("lace", 0, 1000, 24, 4000000)
+    v.line("ready")
+    report = within_the_goal("-p", v.pid, "report")
+    assert report["ledger"]["rss_bytes"] == helpers.rss(v.pid)
+    without = report_without_files("-p", v.pid)
+    assert without["ledger"]["malloc"] == report["ledger"]["malloc"]
+    assert without["arenas"] == report["arenas"]
+    v.quit()
+
+
+def test_a_prediction_of_many_ranges(victim):
+    """More than are told at a time: what malloc_trim really returns is what was said."""
+    v = victim("lace", 0, 40000, 12000, env=NO_CACHES)
+    v.line("ready")
+    out, _ = measured("-j", "-p", v.pid, "report")
+    told = json.loads(out)["ledger"]["malloc"]["trimmable_bytes"]
+    out, _ = measured("-j", "-p", v.pid, "trim", "-n")
+    prediction = json.loads(out)["prediction"]
+    assert prediction["ranges"] > 2 * 4096 and prediction["bytes"] == told
+    before = helpers.heap_rss(v.pid)
+    measured("-j", "-p", v.pid, "trim", "-y")
+    assert before - helpers.heap_rss(v.pid) == prediction["bytes"]
+    v.quit()
+
+
+def test_damaged_alike(core_victim, tmp_path):
+    """In little memory every step of the way is another one, and none may be where what was read leads astray."""
+    v = core_victim("heap", 3, 40000, 700)
+    v.line("ready")
+    core = core_of(v, tmp_path)
+    r = random.Random(8)
+    whole = core.read_bytes()
+    told = 0
+    for _ in range(6):
+        b = bytearray(whole)
+        for _ in range(400):
+            at = r.randrange(len(b) // 8) * 8
+            if at < 1 << 16:  # the core's own headers
+                continue
+            to = r.choice([r.randrange(len(b) // 8) * 8, at])
+            b[at:at + 8] = r.choice([b[to:to + 8], bytes([b[at] ^ 1 << r.randrange(8)]) + b[at + 1:at + 8], b"\0" * 8])
+        core.write_bytes(b)
+        for command in ("report", "check", "bins", "trim -n", "reclaim -n"):
+            few, much = (subprocess.run([helpers.HOOKED, "-q", "-j", "-c", core, *options, *command.split()],
+                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **env})
+                         for options, env in ((["--max-memory=64K"], {"ARENASCOPE_RUNS": "2"}), ([], {})))
+            assert few.returncode == much.returncode and few.stderr == much.stderr, (few.stderr, much.stderr)
+            assert said(few.stdout) == said(much.stdout)
+            told += len(json.loads(much.stdout).get("findings", [])) if command == "check" else 0
+    assert told > 20
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_same_with_runs_in_a_file(victim, command):
+    v = victim("heap", 3, 4000, 70000)
+    v.line("ready")
+    measured("-p", v.pid, "rss")
+    options = ["-q", "-p", str(v.pid), *command.split()] if command == "malloc-info" else ["-q", "-j", "-p", str(v.pid),
+                                                                                         *command.split()]
+    few, much = (subprocess.run([helpers.HOOKED, *options], stdout=subprocess.PIPE, env={**os.environ, **env}, check=False)
+                 for env in ({"ARENASCOPE_RUNS": "2"}, {}))
+    assert few.returncode == much.returncode and said(few.stdout) == said(much.stdout)
     v.quit()
 
 
