@@ -34,7 +34,8 @@ enum {
 	ROUNDS = 3,
 	ROUNDS_MS = 10000, /* no further one is begun if it would not end in this */
 	ROOM_BYTES = 256 << 20,
-	SPARE_BYTES = 8 << 20, /* beside the lists: headers, tcaches */
+	SPARE_BYTES = 4 << 20, /* beside the lists: libc's data, headers, tcaches */
+	SPARE_EACH = 32 << 10, /* ditto, of each arena and thread */
 	LOOKS = 5,
 	FEW = 4,
 	BUSY_SHARE = 10, /* of the time of the first reading, on a CPU: it changes much */
@@ -93,7 +94,10 @@ static uint64_t ticks_of(pid_t pid)
 /* For what a stop of a process that rests would read, or for as much as a stop can read at all. */
 static uint64_t room_wanted(const struct asc_round *r, bool busy)
 {
-	return busy || !r->first ? UINT64_MAX : asc_ranges_bytes(&r->lists) + SPARE_BYTES;
+	if (busy || !r->first)
+		return UINT64_MAX;
+	return asc_ranges_bytes(&r->lists) + SPARE_BYTES +
+	       (r->first->narenas + r->first->nthreads) * SPARE_EACH;
 }
 
 /* @p begin: of the first reading */

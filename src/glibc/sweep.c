@@ -14,6 +14,7 @@ enum {
 	BLOCK = 64 * 1024, /* some dozen free chunks, among which one is looked for */
 	SMALL_WINDOW = 8192,
 	BLOCKS_BYTES = 4 << 20,
+	FORESEEN_BYTES = 64 << 20, /* of a region, for which room is made in advance */
 };
 
 #define unlikely(x) __builtin_expect(!!(x), 0)
@@ -275,6 +276,32 @@ static bool begin_blocks(struct asc_sweeper *r, struct trail *t)
 	return r->m->opts->depth == ASC_DEPTH_WALK || asc_crew_room_for_lists(r, n * size);
 }
 
+/* As many as the region before had in as many bytes, and a sixteenth. */
+static size_t foreseen(const struct asc_sweeper *r, size_t n)
+{
+	const uint64_t bytes = asc_min(r->region->end - r->region->first, FORESEEN_BYTES);
+
+	return r->bytes ? (size_t)((double)n * 1.0625 * (double)bytes / (double)r->bytes) : 0;
+}
+
+/* So that tables need not grow a dozen times; they still may. */
+static void make_room(struct asc_sweeper *r)
+{
+	struct asc_sweep *s = r->sweep;
+	const size_t raw = foreseen(r, r->nraw), nodes = foreseen(r, r->nnodes);
+
+	if (r->m->opts->depth != ASC_DEPTH_WALK)
+		return;
+	if (raw && asc_crew_room(r, raw * sizeof(*s->raw.data))) {
+		s->raw.data = malloc(raw * sizeof(*s->raw.data));
+		s->raw.cap = s->raw.data ? raw : 0;
+	}
+	if (nodes && asc_crew_room_for_lists(r, nodes * sizeof(*s->nodes.data))) {
+		s->nodes.data = malloc(nodes * sizeof(*s->nodes.data));
+		s->nodes.cap = s->nodes.data ? nodes : 0;
+	}
+}
+
 struct asc_error *asc_sweep_region(struct asc_sweeper *r)
 {
 	const struct asc_model *m = r->m;
@@ -282,6 +309,7 @@ struct asc_error *asc_sweep_region(struct asc_sweeper *r)
 	struct asc_sweep *s = r->sweep;
 	bool be = asc_target_arch(m->t)->big_endian;
 	struct trail t = { 0 };
+	struct asc_error *err;
 
 	s->first = s->stop = r->win = r->win_end = r->from = region->first;
 	r->want = SMALL_WINDOW;
@@ -293,9 +321,15 @@ struct asc_error *asc_sweep_region(struct asc_sweeper *r)
 	if (!s->blocks)
 		return asc_err(ASC_ENOMEM, "index of %zu blocks", s->nblocks);
 	set_out(r, &t);
+	make_room(r);
 	if (m->l->word == 8)
-		return be ? pass(r, &t, 8, true) : pass(r, &t, 8, false);
-	return be ? pass(r, &t, 4, true) : pass(r, &t, 4, false);
+		err = be ? pass(r, &t, 8, true) : pass(r, &t, 8, false);
+	else
+		err = be ? pass(r, &t, 4, true) : pass(r, &t, 4, false);
+	r->bytes = s->stop - s->first;
+	r->nraw = s->raw.len;
+	r->nnodes = s->nodes.len;
+	return err;
 }
 
 /* ---- what was seen ---- */
@@ -332,21 +366,32 @@ static uint32_t raw_of(const struct asc_sweep_node *n)
 	return (uint32_t)n->raw[1] << 16 | n->raw[0];
 }
 
+/*
+ * Of @p n records of @p stride numbers, from the one @p at on: the last one whose first number is at most @p want,
+ * or @p at. Without a branch that would be guessed wrong half of the time.
+ */
+static inline size_t seek(const uint16_t *v, size_t stride, size_t at, size_t n, uint16_t want)
+{
+	while (n > 1) {
+		const size_t half = n / 2;
+
+		at += v[(at + half) * stride] <= want ? half : 0;
+		n -= half;
+	}
+	return at;
+}
+
 static size_t find(const struct asc_sweep *s, uint64_t off)
 {
-	size_t block = (size_t)(off / BLOCK), lo, hi, end;
+	const struct asc_sweep_block *b = &s->blocks[off / BLOCK];
+	const uint16_t want = (uint16_t)(off % BLOCK / 8);
+	const size_t n = b[1].node - b[0].node;
+	size_t at;
 
-	lo = s->blocks[block].node;
-	hi = end = s->blocks[block + 1].node;
-	while (lo < hi) {
-		size_t mid = lo + (hi - lo) / 2;
-
-		if (s->nodes.data[mid].at < off % BLOCK / 8)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	return lo < end && s->nodes.data[lo].at == off % BLOCK / 8 ? lo : SIZE_MAX;
+	if (!n)
+		return SIZE_MAX;
+	at = seek(&s->nodes.data->at, sizeof(*s->nodes.data) / 2, b[0].node, n, want);
+	return s->nodes.data[at].at == want ? at : SIZE_MAX;
 }
 
 bool asc_sweep_node(const struct asc_model *m, size_t arena, asc_addr p, uint64_t *word, size_t n)
@@ -382,25 +427,23 @@ bool asc_sweep_node(const struct asc_model *m, size_t arena, asc_addr p, uint64_
 bool asc_sweep_fast(const struct asc_model *m, size_t arena, asc_addr p, uint64_t *word)
 {
 	const struct asc_sweep *s = m->work[arena].swept ? sweep_of(m, arena, p) : NULL;
+	const struct asc_sweep_block *b;
 	uint64_t off;
-	size_t lo, end;
+	uint16_t want;
+	size_t at;
 
 	if (!s || !s->blocks)
 		return false;
 	off = p - s->first;
-	lo = s->blocks[off / BLOCK].fast;
-	end = s->blocks[off / BLOCK + 1].fast;
-	while (lo < end) {
-		size_t mid = lo + (end - lo) / 2;
-
-		if (s->fast.data[mid].at < off % BLOCK / 8)
-			lo = mid + 1;
-		else
-			end = mid;
-	}
-	if (lo == s->blocks[off / BLOCK + 1].fast || s->fast.data[lo].at != off % BLOCK / 8)
+	want = (uint16_t)(off % BLOCK / 8);
+	b = &s->blocks[off / BLOCK];
+	if (b[0].fast == b[1].fast)
 		return false;
-	word[1] = s->fast.data[lo].raw;
-	word[2] = get48(s->fast.data[lo].fd);
+	at = seek(&s->fast.data->at, sizeof(*s->fast.data) / 2, b[0].fast, b[1].fast - b[0].fast,
+		  want);
+	if (s->fast.data[at].at != want)
+		return false;
+	word[1] = s->fast.data[at].raw;
+	word[2] = get48(s->fast.data[at].fd);
 	return true;
 }

@@ -77,6 +77,9 @@ struct asc_sweeper {
 	struct asc_sweep *sweep;
 	asc_addr win, win_end, from;
 	uint64_t want;
+	/* of the region before */
+	uint64_t bytes;
+	size_t nraw, nnodes;
 };
 ASC_MUST struct asc_error *asc_sweep_region(struct asc_sweeper *r);
 /* @p bytes more were swept. @return false: it is to end here */
