@@ -27,7 +27,8 @@ HOOKED = str(VICTIMS.parent / "arenascope-hooked")
 # below strace, or where ptrace(2) ends it: LeakSanitizer, if it was built with that, is a tracer itself
 NO_LEAKS = {"ASAN_OPTIONS": "detect_leaks=0"}
 NO_LSAN = ["env", *(f"{k}={v}" for k, v in NO_LEAKS.items())]
-SANITIZED = b"__asan_init" in pathlib.Path(ARENASCOPE).read_bytes()
+# not __asan_init, which arenascope itself looks for in its targets
+SANITIZED = b"__asan_version_mismatch_check" in pathlib.Path(ARENASCOPE).read_bytes()
 HOOKS = ("ARENASCOPE_FAULT", "ARENASCOPE_NO_DEBUG", "ARENASCOPE_RUNS")
 PAGE = resource.getpagesize()
 # gcc's flags for a 32-bit program: Debian keeps <asm/...> beside the 64-bit headers alone, unless gcc-multilib is
