@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a careful person would write for gdb: arenas, free lists, a walk of every chunk (glibc 2.32 to 2.42, 64 bit).
 
-gdb -nx -batch -p PID -ex "python job='walk'" -x gdb_heap.py      jobs: arenas, bins, walk
-Memory is read in large pieces, not value by value: as fast as gdb allows.
+gdb -nx -batch -p PID -ex "python job='walk'" -x gdb_heap.py      jobs: arenas, bins, walk, chunks, find=ADDRESS, pick
+Memory is read in large pieces, not value by value: as fast as gdb allows. pick tells what find can be asked for.
 """
 
 import struct
@@ -43,9 +43,8 @@ def regions(a):
 
 
 def free_lists(a):
-    count = size = 0
+    count = size = fast = 0
     bins = a["bins"]
-    fd, fd_nextsize = 16, 0
     offset = int(bins[0].address)
     for i in range(127):
         head = offset + 16 * i - 16
@@ -58,29 +57,78 @@ def free_lists(a):
         chunk = int(a["fastbinsY"][i])
         while chunk:
             n, following = struct.unpack("<QQ", bytes(memory(chunk + 8, 16)))
-            count, size, chunk = count + 1, size + (n & ~7), following ^ ((chunk + 16) >> 12)
-    return count, size
+            fast, size, chunk = fast + 1, size + (n & ~7), following ^ ((chunk + 16) >> 12)
+    return count + fast, size, fast
+
+
+def chunks(first, end):
+    """(address, size, used) of each."""
+    data = bytes(memory(first, end - first))
+    at = 0
+    while at + 16 <= len(data):
+        step = struct.unpack_from("<Q", data, at + 8)[0] & ~7
+        if step < 16:
+            return
+        behind = at + step + 8
+        yield first + at, step, behind + 8 <= len(data) and struct.unpack_from("<Q", data, behind)[0] & 1
+        at += step
 
 
 def walk(a):
     count = used = 0
     for first, end in regions(a):
-        data = bytes(memory(first, end - first))
-        at = 0
-        while at + 16 <= len(data):
-            n = struct.unpack_from("<Q", data, at + 8)[0]
-            step = n & ~7
-            if step < 16:
-                break
+        for _, step, in_use in chunks(first, end):
             count += 1
-            if at + step + 16 <= len(data) and struct.unpack_from("<Q", data, at + step + 8)[0] & 1:
+            if in_use:
                 used += step
-            at += step
     return count, used
 
 
-total = [0, 0, 0]
-for arena in arenas():
-    row = (1, int(arena["system_mem"])) if job == "arenas" else free_lists(arena) if job == "bins" else walk(arena)  # noqa: F821
-    total = [total[0] + 1, total[1] + row[0], total[2] + row[1]]
-print(f"{job}: {total[0]} arenas, {total[1]} counted, {total[2]} bytes")  # noqa: F821
+def listing(a):
+    count = size = 0
+    for first, end in regions(a):
+        for address, step, in_use in chunks(first, end):
+            print(f"{address:#x} {step} {'used' if in_use else 'free'}")
+            count, size = count + 1, size + step
+    return count, size
+
+
+def holder(address):
+    """The chunk that the address is in."""
+    for a in arenas():
+        for first, end in regions(a):
+            if first <= address < end:
+                return next(c for c in chunks(first, end) if c[0] <= address < c[0] + c[1])
+    raise SystemExit(f"{address:#x} is in no heap")
+
+
+def find(address):
+    chunk, size, in_use = holder(address)
+    print(f"find: {address:#x} is in the {'used' if in_use else 'free'} chunk {chunk:#x} of {size} bytes")
+
+
+def pick():
+    """A used chunk in the midst of the last arena, not one of the caches."""
+    first, end = list(regions(list(arenas())[-1]))[-1]
+    find(next(c[0] + 24 for c in chunks(first, end) if c[0] > (first + end) // 2 and c[2] and c[1] > 1040))
+
+
+def header(a):
+    return 1, int(a["system_mem"])
+
+
+def total(name, of):
+    rows = [of(arena) for arena in arenas()]
+    sums = [sum(column) for column in zip(*rows)]
+    fast = f", {sums[2]} fast" if len(sums) > 2 else ""
+    print(f"{name}: {len(rows)} arenas, {sums[0]} counted, {sums[1]} bytes{fast}")
+
+
+PER_ARENA = {"arenas": header, "bins": free_lists, "walk": walk, "chunks": listing}
+asked = job  # noqa: F821
+if asked == "pick":
+    pick()
+elif asked.startswith("find="):
+    find(int(asked[5:], 0))
+else:
+    total(asked, PER_ARENA[asked])
