@@ -108,9 +108,9 @@ PWNDBG = {
 }
 CORE_ANALYZER = {
     "arenas": (["heap"], Check("arenas", total(r"There are (\d+) arenas"))),
-    "sizes": (["heap /v"], Check("chunks", total(r"Total ([\d,]+) blocks (?:in-use|free)"), SLACK)),
-    "check": (["heap"], Check("chunks", total(r"Total ([\d,]+) blocks (?:in-use|free)"), SLACK)),
-    "find": (["heap /b {a:#x}"], Check("chunk", address(r"Address[^0]*(0x\w+)", 16))),
+    "sizes": (["heap /v"], Check("chunks", total(r"Total (\d+) blocks (?:in-use|free)"), SLACK)),
+    "check": (["heap"], Check("chunks", total(r"Total (\d+) blocks (?:in-use|free)"), SLACK)),
+    "find": (["heap /b {a:#x}"], Check("chunk", address(r"\[Address\] +(0x\w+)", 16))),
 }
 CHAP = {
     "arenas": (["describe arenas"], Check("arenas", lines(r"^Arena at"))),
@@ -169,10 +169,11 @@ def piped(chap, core, command, truth):
 def here(core, truth, target, libc):
     """name -> {job: (argv, check)} of the peers at hand."""
     gdb = [GDB, "-q", "-nx", "-batch"]
+    own = [*gdb[1:], "-iex", "set debug-file-directory /usr/lib/debug"]  # one that was built by hand looks elsewhere
     env = os.environ.get
     tables = [("gdb", [*gdb, *target], PLAIN)]
     if env("GDB_CALL") and not core:
-        tables.append(("gdb, call", [env("GDB_CALL"), *gdb[1:], *target], CALL))
+        tables.append(("gdb, call", [env("GDB_CALL"), *own, *target], CALL))
     if env("GEF"):
         # after the target: loaded before, it walks one chunk of each arena of a core, whose libc it must be told
         tables.append(("GEF", [*gdb, *target, "-x", env("GEF"), "-ex", f"gef config gef.libc_version {libc}"], GEF))
@@ -180,7 +181,7 @@ def here(core, truth, target, libc):
         # before the target: loaded after it, it never learns that there is a process
         tables.append(("pwndbg", [*gdb, "-ix", env("PWNDBG"), *target], PWNDBG))
     if env("CORE_ANALYZER"):
-        tables.append(("core_analyzer", [env("CORE_ANALYZER"), *gdb[1:], *target], CORE_ANALYZER))
+        tables.append(("core_analyzer", [env("CORE_ANALYZER"), *own, *target], CORE_ANALYZER))
     found = {"gdb, scripted": {job: (scripted(of.format(a=truth.address), target), check)
                                for job, (of, check) in SCRIPTED.items()}}
     for name, start, jobs in tables:
