@@ -31,7 +31,7 @@ class Truth:
             return [int(x, 0) for x in found.groups()]
 
         self.arenas, self.free, fast = ask("bins", r"bins: (\d+) arenas, (\d+) counted, \d+ bytes, (\d+) fast")
-        self.binned, self.one = self.free - fast, 1
+        self.binned, self.tables = self.free - fast, 1
         self.chunks = ask("walk", r"(\d+) counted")[0]
         self.address, self.chunk = ask("pick", r"find: (0x\w+) is in the used chunk (0x\w+)")
         threads = subprocess.run([GDB, "-q", "-nx", "-batch", *map(str, target), "-ex", "info threads"], text=True,
@@ -58,6 +58,8 @@ class Check:
         with open(path, encoding="utf-8", errors="replace") as text:
             got = self.tell(COLOUR.sub("", line) for line in text)
         near = got is not None and abs(got - want) <= self.slack * truth.arenas
+        if self.of == "chunk":
+            return None if near else f"told no chunk at {want:#x}"
         return None if near else f"told {got} of {want} {self.of}"
 
 
@@ -104,7 +106,7 @@ PWNDBG = {
     "bins": (["python " + PWNDBG_BINS], Check("arenas", lines(r"^unsortedbin"))),
     "chunks": (["python " + PWNDBG_CHUNKS], Check("chunks", lines(r"^size: "), SLACK)),
     "find": (["hi {a:#x}"], Check("chunk", address(r"^Addr: (0x\w+)"))),
-    "params": (["mp"], Check("one", lines("trim_threshold"))),
+    "params": (["mp"], Check("tables", lines("trim_threshold"))),
 }
 CORE_ANALYZER = {
     "arenas": (["heap"], Check("arenas", total(r"There are (\d+) arenas"))),
@@ -126,10 +128,10 @@ SCRIPTED = {
     "find": ("find={a:#x}", Check("chunk", address(r"used chunk (0x\w+)"))),
 }
 CALL = {
-    "malloc-info": (['call (int)malloc_info(0, (void*)fopen("/dev/null", "w"))'], Check("one", lines(r"^\$1 = 0"))),
+    "malloc-info": (['call (int)malloc_info(0, (void*)fopen("/dev/null", "w"))'], Check("tables", lines(r"^\$1 = 0"))),
 }
 PLAIN = {
-    "params": (["print mp_"], Check("one", lines(r"trim_threshold"))),
+    "params": (["print mp_"], Check("tables", lines(r"trim_threshold"))),
     "stacks": (["thread apply all bt"], Check("threads", lines(r"^Thread \d+"))),
 }
 
@@ -148,7 +150,7 @@ OURS = {
     "check": (["check"], Check("chunks", total(r"^chunks checked +(\d+)"), SLACK)),
     "chunks": (["chunks"], Check("chunks", lines(r"^0x\w+ +\d+ "), SLACK)),
     "find": (["find", "{a:#x}"], Check("chunk", address(r"^chunk +(0x\w+)"))),
-    "params": (["params"], Check("one", lines(r"^trim_threshold "))),
+    "params": (["params"], Check("tables", lines(r"^trim_threshold "))),
     "stacks": (["stacks"], Check("threads", of_stacks)),
     "malloc-info": (["malloc-info"], Check("arenas", lines(r"^<heap nr="))),
 }
