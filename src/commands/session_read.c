@@ -27,6 +27,7 @@ enum {
 	FORESEEN_PAGES = 4096,
 	PAGES_A_THREAD = 16, /* control block, tcache, and what is in it */
 	WARM_BYTES = 10 << 20,
+	MANY_CHUNKS = 96 << 20,	     /* bytes: a report keeps not all in memory */
 	STACK_GUESS = 1 << 20,	     /* of what is copied for the stacks ... */
 	STACK_GUESS_EACH = 16 << 10, /* ... of each thread */
 	STACK_MAX = 8 << 20,	     /* captured of one stack ... */
@@ -226,6 +227,10 @@ static struct asc_error *prepare(struct asc_session *s, unsigned *needs, uint64_
 	res = b->foresight ? b->foresight->residency : NULL;
 	if (!s->opts.hold && !s->opts.no_stop)
 		prepare_many(s, *needs, b);
+	/* nothing is opened in the stop */
+	if (res && *needs & ASC_NEED_HEAPS && s->spill_fd <= 0 &&
+	    asc_resident_bytes(res, 0, UINT64_MAX) > MANY_CHUNKS)
+		s->spill_fd = asc_spill_open();
 	if (!(*needs & (ASC_NEED_WALK | ASC_NEED_COUNTS)) || s->opts.hold)
 		return check_pause(s, 0);
 	for (size_t i = 0; i < s->nlibcs; i++)
@@ -235,7 +240,7 @@ static struct asc_error *prepare(struct asc_session *s, unsigned *needs, uint64_
 			return check_pause(s, 0);
 		*needs |= ASC_NEED_WALK;
 	}
-	/* nothing is opened in the stop; a chunk has 32 bytes at the least, and 8 in a table */
+	/* a chunk has 32 bytes at the least, and 8 in a table */
 	if (s->opts.max_memory && bytes / 4 > s->opts.max_memory && s->spill_fd <= 0)
 		s->spill_fd = asc_spill_open();
 	*ret_bytes = bytes;
