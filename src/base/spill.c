@@ -131,6 +131,32 @@ void asc_spill_unmap(uint64_t *words, size_t n)
 		munmap(words, (size_t)asc_align_up(n * sizeof(uint64_t), page));
 }
 
+uint64_t *asc_spill_put(int fd, const uint64_t *words, size_t n)
+{
+	const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+	const size_t bytes = n * sizeof(*words);
+	struct stat st;
+	uint64_t at;
+	void *p;
+
+	if (!n || fstat(fd, &st))
+		return NULL;
+	at = asc_align_up((uint64_t)st.st_size, page);
+	/* in whole pages, as the next table begins with one */
+	if (asc_spill_room(fd, (int64_t)at, asc_align_up(bytes, page)))
+		return NULL;
+	for (size_t done = 0; done < bytes;) {
+		ssize_t k =
+			pwrite(fd, (const char *)words + done, bytes - done, (off_t)(at + done));
+
+		if (k <= 0)
+			return NULL;
+		done += (size_t)k;
+	}
+	p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)at);
+	return p == MAP_FAILED ? NULL : p;
+}
+
 void asc_spill_abandon(struct asc_spill *s, int fd)
 {
 	if (!s->words)

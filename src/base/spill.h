@@ -36,6 +36,8 @@ ASC_MUST struct asc_error *asc_spill_grow(struct asc_spill *s, int fd);
 /* It has @p n words and grows no more. @return the table, NULL for 0 words; asc_spill_unmap() it */
 uint64_t *asc_spill_end(struct asc_spill *s, int fd, size_t n);
 void asc_spill_unmap(uint64_t *words, size_t n);
+/* A table that is complete goes to the file. @return it there, NULL where there is no room; asc_spill_unmap() it */
+uint64_t *asc_spill_put(int fd, const uint64_t *words, size_t n);
 /* It is not wanted any more: neither its address space nor its room on the disk. */
 void asc_spill_abandon(struct asc_spill *s, int fd);
 

@@ -193,6 +193,29 @@ struct asc_error *asc_arena_walk(struct asc_model *m, size_t arena)
 	return err;
 }
 
+/*
+ * Those of an arena that is done leave memory while there is room for the next one: as many small arenas are
+ * not a table each in the file from the beginning, which costs a millisecond each.
+ */
+static void leave_memory(struct asc_model *m, struct asc_extents *x)
+{
+	uint64_t *v;
+
+	if (m->opts->depth != ASC_DEPTH_LISTS || !m->memory_max ||
+	    m->memory <= m->memory_max / 4 * 3)
+		return;
+	if (m->spill_fd < 0 && m->opts->spill_fd <= 0)
+		return; /* nothing is opened in a stop for this alone */
+	asc_error_free(asc_model_spill(m));
+	v = m->spill_fd < 0 ? NULL : asc_spill_put(m->spill_fd, x->v, x->n);
+	if (!v)
+		return;
+	free(x->v);
+	m->memory -= asc_min(m->memory, x->n * sizeof(*v));
+	x->v = v;
+	x->on_disk = true;
+}
+
 /* The members are complete, and leave the work for the arena. */
 static void keep_extents(struct asc_model *m, size_t arena)
 {
@@ -208,6 +231,7 @@ static void keep_extents(struct asc_model *m, size_t arena)
 	if (v) {
 		a->extents.v = v;
 		m->memory -= asc_min(m->memory, (w->members_cap - a->extents.n) * sizeof(*v));
+		leave_memory(m, &a->extents);
 	}
 	w->members = (struct asc_extents){ 0 };
 	w->members_cap = 0;

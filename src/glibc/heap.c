@@ -16,7 +16,8 @@
  * Of free chunks in memory where only lists are read: what is more goes to a file, so that no heap makes a
  * report take more than its goal.
  */
-static const uint64_t LISTS_BYTES = 24 << 20;
+static const uint64_t LISTS_BYTES = 24 << 20, LISTS_LEAST = 8 << 20;
+static const uint64_t LISTS_LESS = 16 << 10; /* for each thread, which takes memory elsewhere */
 
 const char *asc_state_name(enum asc_state s)
 {
@@ -122,6 +123,16 @@ static struct asc_error *check_layout(const struct asc_layout *l)
 	return NULL;
 }
 
+static uint64_t lists_bytes(const struct asc_model *m)
+{
+	uint64_t bytes = LISTS_BYTES;
+	size_t n;
+
+	asc_target_threads(m->t, &n);
+	bytes = asc_max(bytes - asc_min(bytes, n * LISTS_LESS), LISTS_LEAST);
+	return m->memory_max ? asc_min(bytes, m->memory_max) : bytes;
+}
+
 static struct asc_error *model_init(struct asc_model *m)
 {
 	const struct asc_arch *arch = asc_target_arch(m->t);
@@ -144,8 +155,8 @@ static struct asc_error *model_init(struct asc_model *m)
 	m->chunk_phase = asc_first_chunk(m->l, 0) & m->align_mask;
 	m->findings_max = m->opts->max_findings ? m->opts->max_findings : 1000;
 	m->memory_max = m->memory_hard = m->opts->max_memory;
-	if (m->opts->depth == ASC_DEPTH_LISTS && (!m->memory_max || m->memory_max > LISTS_BYTES))
-		m->memory_max = LISTS_BYTES;
+	if (m->opts->depth == ASC_DEPTH_LISTS)
+		m->memory_max = lists_bytes(m);
 	map = asc_maps_find(maps, m->lib->main_arena);
 	m->h->libc_data_start = map ? map->start : m->lib->main_arena;
 	m->h->libc_data_end = map ? map->end : m->lib->main_arena + m->l->sizeof_malloc_state;
