@@ -146,6 +146,20 @@ def test_a_report_of_millions_of_free_chunks(core_victim, tmp_path, arenas, chun
     assert report_without_files("-c", core) == said(json.dumps(report))
 
 
+def test_a_report_of_a_thousand_arenas(victim):
+    """Each of them is small, but all are not: those that are done go to the file one after the other."""
+    v = victim("lace", 1000, 12000, 40, env=NO_CACHES)
+    count, size = map(int, v.line("ready").split()[1:])
+    live = ("--max-pause=20s", "-p", v.pid)
+    bins = [b for b in within_the_goal(*live, "bins")["bins"] if b["kind"] in ("unsorted", "small")]
+    assert sum(b["count"] for b in bins) == count and sum(b["bytes"] for b in bins) == size
+    report = within_the_goal(*live, "report")
+    assert report["complete"] and len(report["arenas"]) == 1001
+    without = report_without_files(*live)
+    assert without["arenas"] == report["arenas"] and without["ledger"]["malloc"] == report["ledger"]["malloc"]
+    v.quit()
+
+
 def test_a_report_of_millions_of_runs_of_pages(victim):
     v = victim("lace", 0, 1000, 24, 4000000)
     v.line("ready")
