@@ -94,6 +94,15 @@ static inline uint16_t asc_load_u16(const void *p)
 	return v;
 }
 
+/* The word at @p b of a target of @p word bytes a word and this byte order. */
+static inline __attribute__((__always_inline__)) uint64_t asc_load_word(const uint8_t *b,
+									unsigned word, bool be)
+{
+	if (word == 8)
+		return be ? bswap_64(asc_load_u64(b)) : asc_load_u64(b);
+	return be ? bswap_32(asc_load_u32(b)) : asc_load_u32(b);
+}
+
 /**
  * Whole string to number. Accepts decimal and 0x hex; no sign, no blanks.
  * @return false when @p s is not such a number or does not fit

@@ -5,12 +5,21 @@
  * A bin that breaks is also followed from its other end, so that one damaged link loses little.
  */
 #include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "base/cleanup.h"
 #include "base/num.h"
+#include "glibc/links.h"
 #include "glibc/sweep.h"
 
-enum { UNSORTED_BIN = 1, FIRST_SMALL = 2, FIRST_LARGE = 64, LAST_BIN = 127 };
+enum {
+	UNSORTED_BIN = 1,
+	FIRST_SMALL = 2,
+	FIRST_LARGE = 64,
+	LAST_BIN = 127,
+	BY_HAND_MOST = 256 << 10, /* of the others, while the unsorted one waits */
+};
 
 struct walk {
 	struct asc_model *m;
@@ -18,6 +27,9 @@ struct walk {
 	unsigned bin;
 	asc_addr head;
 	uint64_t budget;
+	uint64_t most; /* chunks, beyond which it is not followed */
+	bool by_hand;  /* it is, though a sweep keeps not as many free chunks as there are */
+	bool cut;      /* it was not */
 	const struct asc_region_ref *here; /* of the last chunk: most stand near each other */
 	struct asc_bin *out;
 	uint64_t last_size;				/* large bins: descending */
@@ -211,6 +223,9 @@ static struct asc_error *walk_bin(struct walk *w)
 		return NULL;
 	while (p != w->head) {
 		ASC_TRY(asc_sweep_if_slow(m, w->arena));
+		w->cut = (!w->by_hand && m->work[w->arena].cut) || w->out->count >= w->most;
+		if (w->cut)
+			return NULL;
 		why = misplaced(w, p);
 		if (!why && !read_node(w, p, word))
 			why = "is not readable";
@@ -360,6 +375,112 @@ static struct asc_error *walk_fast(struct walk *w)
 	return NULL;
 }
 
+/* What was known before bins were followed. */
+struct mark {
+	size_t members, large, findings;
+	uint64_t budget;
+};
+
+static struct mark mark(const struct asc_model *m, size_t arena, uint64_t budget)
+{
+	const struct asc_extents *x = &m->work[arena].members;
+
+	return (struct mark){ x->n, x->nlarge, m->findings.len, budget };
+}
+
+/* Bins from @p first on are as if nobody had followed them. */
+static void back_to(struct asc_model *m, size_t arena, unsigned first, const struct mark *to)
+{
+	struct asc_extents *x = &m->work[arena].members;
+
+	x->n = to->members;
+	x->nlarge = to->large;
+	while (m->findings.len > to->findings)
+		free(m->findings.data[--m->findings.len].message);
+	memset(&m->h->arenas[arena].bins[first], 0,
+	       (LAST_BIN + 1 - first) * sizeof(struct asc_bin));
+}
+
+/* How to follow bins. */
+struct way {
+	bool by_hand;
+	uint64_t most, budget;
+	bool cut; /* they were not all followed */
+};
+
+static struct asc_error *follow(struct asc_model *m, size_t arena, unsigned first, unsigned last,
+				struct way *way)
+{
+	struct asc_arena *a = &m->h->arenas[arena];
+
+	for (unsigned i = first; i <= last && !way->cut; i++) {
+		struct walk b = { .m = m,
+				  .arena = arena,
+				  .budget = way->budget,
+				  .bin = i,
+				  .most = way->most,
+				  .by_hand = way->by_hand };
+
+		if (m->large_only && i > UNSORTED_BIN &&
+		    i < asc_bin_index(&m->h->libc, ASC_PLAN_LARGE))
+			continue;
+		b.head = asc_bin_at(m->l, a->addr, i);
+		b.out = &a->bins[i];
+		ASC_TRY(walk_bin(&b));
+		way->cut = b.cut;
+		way->budget = b.budget;
+		way->most -= asc_min(way->most, b.out->count);
+		m->work[arena].lists_broken |= b.out->truncated;
+	}
+	return NULL;
+}
+
+/* The unsorted bin holds more free chunks than a sweep keeps: by a pass, where the others do not. */
+static struct asc_error *read_unsorted(struct asc_model *m, size_t arena, const struct mark *start,
+				       bool *ret_done)
+{
+	struct way way = { .by_hand = true, .most = BY_HAND_MOST, .budget = start->budget };
+
+	ASC_TRY(follow(m, arena, FIRST_SMALL, LAST_BIN, &way));
+	if (!way.cut)
+		ASC_TRY(asc_links_read(m, arena, true, ret_done));
+	if (*ret_done)
+		return NULL;
+	back_to(m, arena, UNSORTED_BIN, start);
+	way = (struct way){ .by_hand = true, .most = UINT64_MAX, .budget = start->budget };
+	return follow(m, arena, UNSORTED_BIN, UNSORTED_BIN, &way);
+}
+
+static struct asc_error *read_bins(struct asc_model *m, size_t arena, uint64_t budget)
+{
+	struct way way = { .most = UINT64_MAX, .budget = budget };
+	struct mark at = mark(m, arena, budget);
+	bool done = false;
+
+	ASC_TRY(follow(m, arena, UNSORTED_BIN, UNSORTED_BIN, &way));
+	if (way.cut) {
+		back_to(m, arena, UNSORTED_BIN, &at);
+		ASC_TRY(read_unsorted(m, arena, &at, &done));
+	}
+	if (!done) {
+		at = mark(m, arena, way.budget);
+		way = (struct way){ .most = UINT64_MAX, .budget = at.budget };
+		ASC_TRY(follow(m, arena, FIRST_SMALL, LAST_BIN, &way));
+		if (way.cut) {
+			way = (struct way){ .by_hand = true,
+					    .most = UINT64_MAX,
+					    .budget = at.budget };
+			back_to(m, arena, FIRST_SMALL, &at);
+			ASC_TRY(asc_links_read(m, arena, false, &done));
+			if (!done)
+				ASC_TRY(follow(m, arena, FIRST_SMALL, LAST_BIN, &way));
+		}
+	}
+	for (unsigned i = UNSORTED_BIN; i <= LAST_BIN; i++)
+		ASC_TRY(check_binmap(m, arena, i));
+	return NULL;
+}
+
 struct asc_error *asc_lists_read(struct asc_model *m, size_t arena)
 {
 	const struct asc_layout *l = m->l;
@@ -377,19 +498,7 @@ struct asc_error *asc_lists_read(struct asc_model *m, size_t arena)
 		ASC_TRY(walk_fast(&w));
 		m->work[arena].lists_broken |= w.out->truncated;
 	}
-	for (unsigned i = UNSORTED_BIN; i <= LAST_BIN; i++) {
-		struct walk b = { .m = m, .arena = arena, .budget = w.budget, .bin = i };
-
-		if (m->large_only && i > UNSORTED_BIN &&
-		    i < asc_bin_index(&m->h->libc, ASC_PLAN_LARGE))
-			continue;
-		b.head = asc_bin_at(l, a->addr, i);
-		b.out = &a->bins[i];
-		ASC_TRY(walk_bin(&b));
-		w.budget = b.budget;
-		m->work[arena].lists_broken |= b.out->truncated;
-		ASC_TRY(check_binmap(m, arena, i));
-	}
+	ASC_TRY(read_bins(m, arena, w.budget));
 	if (m->work[arena].lists_broken)
 		m->h->complete = false;
 	return NULL;

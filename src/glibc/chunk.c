@@ -397,21 +397,6 @@ static struct asc_error *odd(struct asc_walk *w, uint64_t raw, uint64_t prev_siz
 	return asc_walk_push(w, size, state);
 }
 
-/* The word at @p b of a target of this word size and byte order. */
-static inline __attribute__((__always_inline__)) uint64_t load(const uint8_t *b, unsigned word,
-							       bool be)
-{
-	uint64_t v8;
-	uint32_t v4;
-
-	if (word == 8) {
-		v8 = asc_load_u64(b);
-		return be ? bswap_64(v8) : v8;
-	}
-	v4 = asc_load_u32(b);
-	return be ? bswap_32(v4) : v4;
-}
-
 /*
  * From w->p as far as the window goes and nothing unusual comes. @return true: w->p needs odd().
  * Usual is: a possible size, the right flags, and the P bit of the state of the chunk before.
@@ -437,7 +422,8 @@ static inline __attribute__((__always_inline__)) bool run(struct asc_walk *w, un
 		return true;
 	while (p < end && (swept ? in < in_end : p <= last)) {
 		const uint8_t *b = win + (swept ? 0 : p - base);
-		uint64_t raw = swept ? *in : load(b + word, word, be), size = raw & ~(uint64_t)7;
+		uint64_t raw = swept ? *in : asc_load_word(b + word, word, be),
+			 size = raw & ~(uint64_t)7;
 		enum asc_state state = ASC_INUSE;
 
 		stop = true;
@@ -445,7 +431,7 @@ static inline __attribute__((__always_inline__)) bool run(struct asc_walk *w, un
 			     (raw & 1) != prev_inuse || out == out_end || n % INDEX_EVERY == 0))
 			break;
 		/* a sweep has looked at that */
-		if (!swept && !(raw & 1) && unlikely(load(b, word, be) != prev_size))
+		if (!swept && !(raw & 1) && unlikely(asc_load_word(b, word, be) != prev_size))
 			break;
 		if (p == member) {
 			state = member_state(w);

@@ -16,7 +16,7 @@
  * Of free chunks in memory where only lists are read: what is more goes to a file, so that no heap makes a
  * report take more than its goal.
  */
-static const uint64_t LISTS_BYTES = 24 << 20, LISTS_LEAST = 8 << 20;
+static const uint64_t LISTS_BYTES = 20 << 20, LISTS_LEAST = 8 << 20;
 static const uint64_t LISTS_LESS = 16 << 10; /* for each thread, which takes memory elsewhere */
 
 const char *asc_state_name(enum asc_state s)

@@ -49,10 +49,20 @@ static const uint8_t *cached(struct asc_model *m, asc_addr page, size_t *ret_val
 	return bytes;
 }
 
-/* Long lists over much memory never come back to a page in time: then only what is wanted is read. */
-static bool thrashing(struct asc_cache *c)
+/*
+ * Long lists over much memory never come back to a page in time: then only what is wanted is read, unless it is
+ * on a page that is here, or near what was read so before.
+ */
+static bool thrashing(struct asc_cache *c, asc_addr addr, size_t len)
 {
-	return c->misses > 2 * ASC_CACHE_SLOTS && c->misses > c->reads / 2;
+	const asc_addr page = addr - addr % ASC_CACHE_PAGE, last = c->last;
+
+	if (c->misses <= 2 * ASC_CACHE_SLOTS || c->misses <= c->reads / 2 ||
+	    c->tags[slot_of(page)] == (page | 1))
+		return false;
+	c->last = addr;
+	return addr > UINT64_MAX - len ||
+	       (addr > last ? addr - last : last - addr) > ASC_CACHE_PAGE / 2;
 }
 
 bool asc_model_get(struct asc_model *m, asc_addr addr, void *buf, size_t len)
@@ -62,7 +72,7 @@ bool asc_model_get(struct asc_model *m, asc_addr addr, void *buf, size_t len)
 	m->cache.reads++;
 	if (m->cache.misses_max && m->cache.misses > m->cache.misses_max)
 		return false;
-	if (thrashing(&m->cache)) {
+	if (thrashing(&m->cache, addr, len)) {
 		m->cache.misses++;
 		/* without the pages that are kept for others */
 		return (!m->opts->rehearsal && asc_read_beside(m->t, addr, buf, len) == len) ||

@@ -21,6 +21,7 @@ struct asc_cache {
 	uint8_t *pages;
 	uint64_t reads, misses;
 	uint64_t misses_max; /* 0: no bound; beyond it nothing is read any more */
+	asc_addr last;	     /* what was read for itself alone */
 };
 
 /* ---- prefetch.c: nodes of fastbins and tcaches that were read beforehand ---- */
@@ -51,6 +52,7 @@ struct asc_arena_work {
 	struct asc_sweep *sweeps; /* of its regions, or NULL (sweep.h) */
 	size_t nsweeps, last_sweep;
 	bool swept;	   /* they can be looked at */
+	bool cut;	   /* there was more than may be kept */
 	uint64_t patience; /* misses of the cache at which to sweep */
 	bool pieces;	   /* main arena of unknown extent: regions are zones until walked */
 };

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include "glibc/sweep.h"
 
-#include <byteswap.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "arch/arch.h"
 #include "base/cleanup.h"
 #include "base/num.h"
+#include "glibc/links.h"
 #include "target/readers.h"
 
 enum {
@@ -80,7 +80,8 @@ struct trail {
 	uint64_t fast_max; /* no larger ones are in fastbins */
 	asc_addr lo, hi;   /* the arena is somewhere there */
 	asc_addr limit;	   /* chunks from there on are not looked at */
-	bool full;	   /* no more is kept for the lists */
+	bool full;	   /* no more is kept for the bins */
+	bool fast_full;	   /* ditto for the fastbins */
 };
 
 /* Blocks up to that of @p at begin with what comes next. */
@@ -93,12 +94,13 @@ static void index_to(struct asc_sweep *s, size_t block, size_t *filled)
 }
 
 /* May one more of @p size be kept in a table? Without it, it is read when its list comes to it. */
-static bool room_for(struct asc_sweeper *r, size_t len, size_t cap, size_t size)
+static bool room_for(struct asc_sweeper *r, enum asc_kept what, size_t len, size_t cap, size_t size)
 {
 	if (len < cap)
 		return true;
 	/* as asc_vec_push() will */
-	return len < UINT32_MAX && asc_crew_room_for_lists(r, (cap ? cap / 2 + 1 : 16) * size);
+	return len < UINT32_MAX &&
+	       asc_crew_room_for_lists(r, what, (cap ? cap / 2 + 1 : 16) * size);
 }
 
 /* @p word: size word, fd, bk, fd_nextsize, bk_nextsize */
@@ -111,7 +113,7 @@ static struct asc_error *keep_node(struct asc_sweeper *r, struct trail *t, const
 
 	if (word[0] > UINT32_MAX || t->full || !put48(node.fd, word[1]) || !put48(node.bk, word[2]))
 		return NULL;
-	t->full = !room_for(r, s->nodes.len, s->nodes.cap, sizeof(node));
+	t->full = !room_for(r, ASC_KEPT_NODES, s->nodes.len, s->nodes.cap, sizeof(node));
 	if (t->full)
 		return NULL;
 	node.raw[0] = (uint16_t)word[0];
@@ -120,7 +122,7 @@ static struct asc_error *keep_node(struct asc_sweeper *r, struct trail *t, const
 	if (word[0] >= r->m->large_min) {
 		if (!put48(link.fd, word[3]) || !put48(link.bk, word[4]))
 			return NULL;
-		t->full = !room_for(r, s->links.len, s->links.cap, sizeof(link));
+		t->full = !room_for(r, ASC_KEPT_NODES, s->links.len, s->links.cap, sizeof(link));
 		if (t->full)
 			return NULL;
 		ASC_TRY(asc_vec_push(&s->links, link));
@@ -138,28 +140,14 @@ static struct asc_error *keep_fast(struct asc_sweeper *r, struct trail *t, uint6
 	asc_addr to = asc_link_target(m->l, t->prev + m->l->hdr, fd);
 	struct asc_sweep_fast fast = { (uint16_t)(off % BLOCK / 8), (uint16_t)raw, { 0 } };
 
-	if (to < t->lo || to >= t->hi || t->full || !asc_chunk_aligned(m, to) ||
+	if (to < t->lo || to >= t->hi || t->fast_full || !asc_chunk_aligned(m, to) ||
 	    !put48(fast.fd, fd))
 		return NULL;
-	t->full = !room_for(r, s->fast.len, s->fast.cap, sizeof(fast));
-	if (t->full)
+	t->fast_full = !room_for(r, ASC_KEPT_FAST, s->fast.len, s->fast.cap, sizeof(fast));
+	if (t->fast_full)
 		return NULL;
 	index_to(s, off / BLOCK, &t->filled);
 	return asc_vec_push(&s->fast, fast);
-}
-
-static inline __attribute__((__always_inline__)) uint64_t load(const uint8_t *b, unsigned word,
-							       bool be)
-{
-	uint64_t v8;
-	uint32_t v4;
-
-	if (word == 8) {
-		v8 = asc_load_u64(b);
-		return be ? bswap_64(v8) : v8;
-	}
-	v4 = asc_load_u32(b);
-	return be ? bswap_32(v4) : v4;
 }
 
 /* The window moves: what may still be wanted of the chunk before is put aside. */
@@ -180,11 +168,25 @@ static inline __attribute__((__always_inline__)) struct asc_error *keep_free(str
 	unsigned n = 3;
 
 	for (unsigned i = 0; i < n; i++) {
-		w[i] = load(t->b + (i + 1) * word, word, be);
+		w[i] = asc_load_word(t->b + (i + 1) * word, word, be);
 		if (!i && w[0] >= r->m->large_min)
 			n = 5;
 	}
-	return keep_node(r, t, w);
+	return r->links ? asc_links_take(r->links, t->prev, w) : keep_node(r, t, w);
+}
+
+/* The same where not all of it was in the window. */
+static struct asc_error *tell_free(struct asc_sweeper *r, const struct trail *t)
+{
+	uint64_t w[6] = { 0 };
+	const size_t n = 4;
+
+	if (!asc_model_words(r->m, t->prev, w, n) ||
+	    (w[1] >= r->m->large_min && !asc_model_words(r->m, t->prev, w, 6))) {
+		r->links->unfit = true;
+		return NULL;
+	}
+	return asc_links_take(r->links, t->prev, w + 1);
 }
 
 static inline __attribute__((__always_inline__)) struct asc_error *pass(struct asc_sweeper *r,
@@ -207,22 +209,25 @@ static inline __attribute__((__always_inline__)) struct asc_error *pass(struct a
 		uint64_t raw, size;
 
 		if (unlikely(p + 6 * word > r->win_end || p < r->win)) {
-			if ((t->full && !walk) || !move_on(r, t, p, word) ||
+			if ((t->full && t->fast_full && !walk) || !move_on(r, t, p, word) ||
 			    p + 2 * word > r->win_end)
 				break;
 		}
 		b = r->window + (p - r->win);
-		raw = load(b + word, word, be);
+		raw = asc_load_word(b + word, word, be);
 		size = raw & ~(uint64_t)7;
 		if (unlikely(size & align || size < minsize || size > region->end - p))
 			break;
 		if (!(raw & 1)) {
-			if (!t->prev || load(b, word, be) != (prev_raw & ~(uint64_t)7))
+			if (!t->prev || asc_load_word(b, word, be) != (prev_raw & ~(uint64_t)7))
 				break;
 			if (t->b)
 				ASC_TRY(keep_free(r, t, word, be));
-		} else if (prev_raw <= fast_max && t->b) {
-			ASC_TRY(keep_fast(r, t, prev_raw, load(t->b + 2 * word, word, be)));
+			else if (r->links)
+				ASC_TRY(tell_free(r, t));
+		} else if (prev_raw <= fast_max && t->b && !r->links) {
+			ASC_TRY(keep_fast(r, t, prev_raw,
+					  asc_load_word(t->b + 2 * word, word, be)));
 		}
 		if (keep) {
 			if (unlikely(s->raw.len == s->raw.cap)) {
@@ -242,6 +247,15 @@ static inline __attribute__((__always_inline__)) struct asc_error *pass(struct a
 	index_to(s, SIZE_MAX - 1, &t->filled);
 	s->stop = p;
 	return NULL;
+}
+
+static struct asc_error *pass_any(struct asc_sweeper *r, struct trail *t)
+{
+	const bool be = asc_target_arch(r->m->t)->big_endian;
+
+	if (r->m->l->word == 8)
+		return be ? pass(r, t, 8, true) : pass(r, t, 8, false);
+	return be ? pass(r, t, 4, true) : pass(r, t, 4, false);
 }
 
 /* Where fastbins may link to, and from what. */
@@ -273,7 +287,8 @@ static bool begin_blocks(struct asc_sweeper *r, struct trail *t)
 	}
 	r->sweep->nblocks = (size_t)n;
 	/* a walk goes to the end in any case */
-	return r->m->opts->depth == ASC_DEPTH_WALK || asc_crew_room_for_lists(r, n * size);
+	return r->m->opts->depth == ASC_DEPTH_WALK ||
+	       asc_crew_room_for_lists(r, ASC_KEPT_NODES, n * size);
 }
 
 /* As many as the region before had in as many bytes, and a sixteenth. */
@@ -296,7 +311,7 @@ static void make_room(struct asc_sweeper *r)
 		s->raw.data = malloc(raw * sizeof(*s->raw.data));
 		s->raw.cap = s->raw.data ? raw : 0;
 	}
-	if (nodes && asc_crew_room_for_lists(r, nodes * sizeof(*s->nodes.data))) {
+	if (nodes && asc_crew_room_for_lists(r, ASC_KEPT_NODES, nodes * sizeof(*s->nodes.data))) {
 		s->nodes.data = malloc(nodes * sizeof(*s->nodes.data));
 		s->nodes.cap = s->nodes.data ? nodes : 0;
 	}
@@ -304,10 +319,8 @@ static void make_room(struct asc_sweeper *r)
 
 struct asc_error *asc_sweep_region(struct asc_sweeper *r)
 {
-	const struct asc_model *m = r->m;
 	const struct asc_region *region = r->region;
 	struct asc_sweep *s = r->sweep;
-	bool be = asc_target_arch(m->t)->big_endian;
 	struct trail t = { 0 };
 	struct asc_error *err;
 
@@ -315,21 +328,54 @@ struct asc_error *asc_sweep_region(struct asc_sweeper *r)
 	r->want = SMALL_WINDOW;
 	if (region->first >= region->end)
 		return NULL;
-	if (!begin_blocks(r, &t))
+	if (!begin_blocks(r, &t)) {
+		s->cut = true;
 		return NULL;
+	}
 	s->blocks = calloc(s->nblocks, sizeof(*s->blocks));
 	if (!s->blocks)
 		return asc_err(ASC_ENOMEM, "index of %zu blocks", s->nblocks);
 	set_out(r, &t);
 	make_room(r);
-	if (m->l->word == 8)
-		err = be ? pass(r, &t, 8, true) : pass(r, &t, 8, false);
-	else
-		err = be ? pass(r, &t, 4, true) : pass(r, &t, 4, false);
+	err = pass_any(r, &t);
+	s->cut = t.full || t.limit < region->end;
 	r->bytes = s->stop - s->first;
 	r->nraw = s->raw.len;
 	r->nnodes = s->nodes.len;
 	return err;
+}
+
+/* ---- a pass that keeps nothing ---- */
+
+/* What ends a region: top, or a fencepost, whose P bit tells of the last chunk. */
+static struct asc_error *tell_end(struct asc_sweeper *r, const struct trail *t, asc_addr p,
+				  bool *ret_whole)
+{
+	const struct asc_model *m = r->m;
+	const struct asc_region *region = r->region;
+	const bool top = region->has_top && p == m->h->arenas[r->arena].top;
+	uint64_t w[2];
+
+	*ret_whole = p < region->end && asc_model_words(r->m, p, w, 2) &&
+		     (top || (!region->has_top && region->heap_info &&
+			      region->end - p <= 2u * m->l->minsize &&
+			      (w[1] & ~(uint64_t)7) <= m->l->hdr));
+	if (!*ret_whole || w[1] & 1)
+		return NULL;
+	if (t->prev && w[0] == p - t->prev)
+		return tell_free(r, t);
+	*ret_whole = false;
+	return NULL;
+}
+
+struct asc_error *asc_sweep_tell(struct asc_sweeper *r, bool *ret_whole)
+{
+	struct trail t = { .limit = UINT64_MAX };
+
+	r->win = r->win_end = r->from = r->region->first;
+	r->want = SMALL_WINDOW;
+	ASC_TRY(pass_any(r, &t));
+	return tell_end(r, &t, r->sweep->stop, ret_whole);
 }
 
 /* ---- what was seen ---- */

@@ -36,6 +36,7 @@ struct asc_sweep_block {
 /* Of one region. */
 struct asc_sweep {
 	asc_addr first, stop;  /* chunks of [first, stop) were seen */
+	bool cut;	       /* there was no room for more */
 	ASC_VEC(uint64_t) raw; /* their size words, for a walk */
 	ASC_VEC(struct asc_sweep_node) nodes;
 	ASC_VEC(struct asc_sweep_link) links;
@@ -57,6 +58,10 @@ void asc_sweep_expect(struct asc_model *m, size_t arena);
 bool asc_sweep_node(const struct asc_model *m, size_t arena, asc_addr p, uint64_t *word, size_t n);
 /* The same of a member of a fastbin: size and fd, word[1] and word[2]. */
 bool asc_sweep_fast(const struct asc_model *m, size_t arena, asc_addr p, uint64_t *word);
+/* Another pass over an arena, which keeps nothing and tells of every free chunk. @p ret_whole: it met no odd header. */
+struct asc_links;
+ASC_MUST struct asc_error *asc_sweep_links(struct asc_model *m, size_t arena, struct asc_links *k,
+					   bool *ret_whole);
 /* Forget what the lists wanted; @p all: also what the walk did, and never sweep that arena again. */
 void asc_sweep_drop(struct asc_model *m, size_t arena, bool all);
 /* Ends the second thread; before the model goes. */
@@ -77,16 +82,22 @@ struct asc_sweeper {
 	struct asc_sweep *sweep;
 	asc_addr win, win_end, from;
 	uint64_t want;
+	struct asc_links *links; /* who is told, instead of keeping; NULL: nobody */
+
 	/* of the region before */
 	uint64_t bytes;
 	size_t nraw, nnodes;
 };
 ASC_MUST struct asc_error *asc_sweep_region(struct asc_sweeper *r);
+/* The same, but all is told to r->links. @p ret_whole: the region was seen from its first chunk to its end */
+ASC_MUST struct asc_error *asc_sweep_tell(struct asc_sweeper *r, bool *ret_whole);
 /* @p bytes more were swept. @return false: it is to end here */
 bool asc_crew_goes_on(struct asc_sweeper *r, uint64_t bytes);
 /* May a table of size words grow by @p bytes? */
 bool asc_crew_room(struct asc_sweeper *r, uint64_t bytes);
 /* May what is kept for the lists? What is not kept is read when its list comes to it. */
-bool asc_crew_room_for_lists(struct asc_sweeper *r, uint64_t bytes);
+enum asc_kept { ASC_KEPT_NODES, ASC_KEPT_FAST };
+enum { ASC_KEPT_KINDS = 2 };
+bool asc_crew_room_for_lists(struct asc_sweeper *r, enum asc_kept what, uint64_t bytes);
 
 #endif

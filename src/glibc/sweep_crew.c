@@ -20,8 +20,11 @@ enum {
 	BYTES_A_MISS = 16384,	/* read in the time of one system call */
 };
 
-/* Of what is kept for lists, where only they are read. */
-static const uint64_t LISTS_BYTES = 16 << 20;
+/*
+ * Of what is kept for lists, where only they are read: for bins as much, and for fastbins. But fastbins can be
+ * followed in no other way, and a process that waits meanwhile matters more than memory.
+ */
+static const uint64_t LISTS_BYTES = 12 << 20, FAST_LIVE = 64 << 20;
 
 struct job {
 	size_t arena, region;
@@ -41,12 +44,12 @@ struct asc_crew {
 	struct asc_sweeper main, beside;
 	bool two;
 	pthread_t thread;
-	uint64_t told;	    /* of bytes, to the caller's progress */
-	uint64_t bytes;	    /* atomic: swept */
-	uint64_t taken;	    /* ditto: bytes of tables that the model has not counted yet */
-	uint64_t limit;	    /* ditto: what they may be */
-	uint64_t for_lists; /* ditto: bytes of what is kept for lists */
-	bool stop;	    /* ditto */
+	uint64_t told;	/* of bytes, to the caller's progress */
+	uint64_t bytes; /* atomic: swept */
+	uint64_t taken; /* ditto: bytes of tables that the model has not counted yet */
+	uint64_t limit; /* ditto: what they may be */
+	uint64_t for_lists[ASC_KEPT_KINDS]; /* ditto: bytes of what is kept for lists */
+	bool stop;			    /* ditto */
 
 	pthread_mutex_t lock; /* of what follows, and of arenas[] but for first and n */
 	pthread_cond_t moved;
@@ -84,17 +87,24 @@ bool asc_crew_room(struct asc_sweeper *r, uint64_t bytes)
 }
 
 /* In a walk the tables of chunks are larger, and bounded; else these are what there is. */
-bool asc_crew_room_for_lists(struct asc_sweeper *r, uint64_t bytes)
+static uint64_t most_for_lists(const struct asc_model *m, enum asc_kept what)
 {
-	struct asc_crew *c = r->crew;
-	const uint64_t max = r->m->memory_max;
-	uint64_t most = r->m->opts->depth == ASC_DEPTH_WALK ? max : asc_min(max, LISTS_BYTES);
+	if (m->opts->depth == ASC_DEPTH_WALK)
+		return m->memory_max;
+	if (what == ASC_KEPT_FAST && asc_target_kind(m->t) == ASC_LIVE)
+		return m->memory_hard ? asc_min(m->memory_hard, FAST_LIVE) : FAST_LIVE;
+	return asc_min(m->memory_max, LISTS_BYTES);
+}
 
-	if (!max)
+bool asc_crew_room_for_lists(struct asc_sweeper *r, enum asc_kept what, uint64_t bytes)
+{
+	uint64_t *have = &r->crew->for_lists[what];
+
+	if (!r->m->memory_max)
 		return true;
-	if (__atomic_add_fetch(&c->for_lists, bytes, __ATOMIC_RELAXED) <= most)
+	if (__atomic_add_fetch(have, bytes, __ATOMIC_RELAXED) <= most_for_lists(r->m, what))
 		return true;
-	__atomic_sub_fetch(&c->for_lists, bytes, __ATOMIC_RELAXED);
+	__atomic_sub_fetch(have, bytes, __ATOMIC_RELAXED);
 	return false;
 }
 
@@ -102,7 +112,7 @@ bool asc_crew_room_for_lists(struct asc_sweeper *r, uint64_t bytes)
 static bool roomy(const struct asc_crew *c)
 {
 	return c->main.m->opts->depth == ASC_DEPTH_WALK ||
-	       __atomic_load_n(&c->for_lists, __ATOMIC_RELAXED) < LISTS_BYTES / 2;
+	       __atomic_load_n(&c->for_lists[ASC_KEPT_NODES], __ATOMIC_RELAXED) < LISTS_BYTES / 2;
 }
 
 /* ---- one job after the other ---- */
@@ -219,14 +229,14 @@ static struct asc_error *begin(struct asc_model *m, size_t first)
 static void drop(struct asc_crew *c, struct asc_arena_work *w, bool all)
 {
 	const bool walk = c->main.m->opts->depth == ASC_DEPTH_WALK;
-	uint64_t bytes = 0;
+	uint64_t bytes = 0, fast = 0;
 
 	for (size_t i = 0; i < w->nsweeps; i++) {
 		struct asc_sweep *s = &w->sweeps[i];
 
+		fast += s->fast.cap * sizeof(*s->fast.data);
 		bytes += s->nodes.cap * sizeof(*s->nodes.data) +
 			 s->links.cap * sizeof(*s->links.data) +
-			 s->fast.cap * sizeof(*s->fast.data) +
 			 (s->blocks && !walk ? s->nblocks * sizeof(*s->blocks) : 0);
 		asc_vec_free(&s->nodes);
 		asc_vec_free(&s->links);
@@ -236,7 +246,8 @@ static void drop(struct asc_crew *c, struct asc_arena_work *w, bool all)
 		if (all)
 			asc_vec_free(&s->raw);
 	}
-	__atomic_sub_fetch(&c->for_lists, bytes, __ATOMIC_RELAXED);
+	__atomic_sub_fetch(&c->for_lists[ASC_KEPT_NODES], bytes, __ATOMIC_RELAXED);
+	__atomic_sub_fetch(&c->for_lists[ASC_KEPT_FAST], fast, __ATOMIC_RELAXED);
 	if (!all)
 		return;
 	free(w->sweeps);
@@ -360,7 +371,30 @@ struct asc_error *asc_sweep_arena(struct asc_model *m, size_t arena)
 	pthread_mutex_unlock(&c->lock);
 	if (!err)
 		account(m, arena);
+	for (size_t i = 0; i < w->nsweeps && m->opts->depth == ASC_DEPTH_LISTS; i++)
+		w->cut |= w->sweeps[i].cut;
 	return err;
+}
+
+struct asc_error *asc_sweep_links(struct asc_model *m, size_t arena, struct asc_links *k,
+				  bool *ret_whole)
+{
+	const struct asc_arena *a = &m->h->arenas[arena];
+	struct asc_sweep none = { 0 };
+	struct asc_sweeper r = m->crew->main;
+
+	*ret_whole = true;
+	r.arena = arena;
+	r.links = k;
+	r.sweep = &none;
+	for (size_t i = 0; i < a->nregions && *ret_whole; i++) {
+		m->total += a->regions[i].end - a->regions[i].start;
+		r.region = &a->regions[i];
+		ASC_TRY(asc_sweep_tell(&r, ret_whole));
+		ASC_TRY(asc_take(r.err));
+	}
+	*ret_whole = *ret_whole && !__atomic_load_n(&m->crew->stop, __ATOMIC_RELAXED);
+	return NULL;
 }
 
 uint64_t asc_arena_walk_bytes(const struct asc_model *m, size_t arena)

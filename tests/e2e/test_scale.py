@@ -226,6 +226,29 @@ def test_the_same_with_runs_in_a_file(victim, command):
     v.quit()
 
 
+@pytest.mark.parametrize("shape", ["2 400000 64", "2 100000 1400", "8 20000 780", "3 20000 9000"])
+@pytest.mark.parametrize("memory", ["64K", "2M"])
+def test_bins_by_one_pass(victim, tmp_path, shape, memory):
+    """More free chunks than may be kept for the lists: the bins are read in the order of addresses, and are glibc's."""
+    v = victim("heap", *shape.split())
+    v.line("ready")
+
+    def at_rest():
+        for name in ("info", "again"):
+            v.ask(f"info {tmp_path}/{name}", "info")
+        return (tmp_path / "info").read_bytes() == (tmp_path / "again").read_bytes()
+
+    for load in (False, True):  # the unsorted bin is long, then the others
+        if load:
+            v.send("load on")
+            time.sleep(0.5)
+            v.send("load off")
+        helpers.wait_for(at_rest)
+        ours = helpers.arenascope("-q", f"--max-memory={memory}", "--max-pause=20s", "-p", v.pid, "malloc-info")
+        assert ours.bytes == (tmp_path / "info").read_bytes()
+    v.quit()
+
+
 def test_nowhere_to_put_it(sparse, tmp_path):
     """A disk that is full, or none: said, with what helps, and no SIGBUS."""
     core, _ = sparse(1000000, 64)
