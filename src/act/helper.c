@@ -8,10 +8,13 @@
 
 #if ASC_CAN_INJECT
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/ptrace.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -20,7 +23,7 @@
 #include "base/fault.h"
 #include "base/num.h"
 
-enum { TICK_MS = 20 };
+enum { TICK_MS = 20, LOOK_MS = 100, SEIZE_MS = 1000 };
 
 void asc_act_fault(const struct asc_op *op, unsigned n)
 {
@@ -102,10 +105,34 @@ static const char *stage_text(int stage)
 	}
 }
 
+/*
+ * Does it sleep in PTRACE_SEIZE? Then the target is in an exec, which waits for its other threads to be gone, of which
+ * one that is traced already is not until its tracer has seen it: each waits for the other, but for a SIGKILL.
+ */
+static bool seizes(pid_t helper)
+{
+	char path[64], text[128];
+	long nr = -1, request = 0;
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/syscall", helper);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	if (fd >= 0)
+		close(fd);
+	if (n <= 0)
+		return false;
+	text[n] = 0;
+	return sscanf(text, "%ld %lx", &nr, &request) == 2 && nr == SYS_ptrace &&
+	       request == PTRACE_SEIZE;
+}
+
 static struct asc_error *watch(struct asc_op *op, pid_t child)
 {
 	const struct asc_act_ctx *c = op->c;
-	double began = asc_act_now();
+	double began = asc_act_now(), looked = began, free_at = began;
+	bool stuck = false;
 	int status;
 
 	for (;;) {
@@ -117,6 +144,13 @@ static struct asc_error *watch(struct asc_op *op, pid_t child)
 		if (p < 0 && errno != EINTR)
 			return asc_err_os(errno, "the helper process");
 		nanosleep(&tick, NULL);
+		if (asc_act_now() - looked > LOOK_MS) {
+			looked = asc_act_now();
+			free_at = seizes(child) ? free_at : looked;
+			stuck = stuck || looked - free_at > SEIZE_MS;
+			if (stuck)
+				kill(child, SIGKILL);
+		}
 		if (c->progress && !atomic_load(&op->sh->cancel) &&
 		    !c->progress(c->arg, stage_text(atomic_load(&op->sh->stage)),
 				 asc_act_now() - began))
@@ -124,6 +158,12 @@ static struct asc_error *watch(struct asc_op *op, pid_t child)
 	}
 	if (WIFEXITED(status) && !WEXITSTATUS(status))
 		return take_error(op->sh);
+	if (stuck && atomic_load(&op->sh->stage) != ASC_STAGE_RUNNING)
+		return asc_err_id(asc_err(ASC_EAGAIN,
+					  "process %d could not be stopped: it is replacing its "
+					  "program (exec)",
+					  op->pid),
+				  "E-NOSTOP");
 	if (atomic_load(&op->sh->stage) == ASC_STAGE_RUNNING) {
 		op->sh->result.outcome = ASC_ACT_RUNNING;
 		copy(op->sh->result.note, sizeof(op->sh->result.note),
