@@ -81,6 +81,8 @@ static bool find_known(struct asc_links *k)
 	for (size_t i = 0; i < x->n; i++) {
 		const enum asc_state s = asc_extent_state(x->v[i]);
 
+		if (x->on_disk && i % ASC_SPILL_WINDOW == 0)
+			asc_spill_drop(x->v, 0, i);
 		if (k->unsorted ? s != ASC_SMALL && s != ASC_LARGE : s != ASC_UNSORTED)
 			continue;
 		if (k->nknown == n)

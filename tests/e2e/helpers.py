@@ -200,6 +200,11 @@ def tids(pid):
     return sorted(int(t) for t in os.listdir(f"/proc/{pid}/task"))
 
 
+def cpu_ticks(pid):
+    """CPU time so far, user and system."""
+    return sum(map(int, pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]))
+
+
 def nice(pid, tid=None):
     return os.getpriority(os.PRIO_PROCESS, tid or pid)
 

@@ -108,17 +108,13 @@ def test_let_go_too_early(victim):
     v.quit()
 
 
-def cpu_ticks(pid):
-    return open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[11:13]
-
-
 @pytest.mark.parametrize("kinds", [("alloc=64",), ("alloc=8", "churn=8", "fork=2", "signal=4")], ids=["alloc", "churn"])
 def test_every_byte_is_verified(victim, kinds):
     """Blocks of 16 bytes to 8 MiB in all arenas, every byte verified by the process itself; mmapped chunks as well."""
     v = victim("stress", *kinds)
     v.line("ready")
-    helpers.wait_for(lambda: sum(map(int, cpu_ticks(v.pid))) > 50, 60, "its threads to be under way")
-    again_and_again(v.pid, runs(100), lambda: cpu_ticks(v.pid))
+    helpers.wait_for(lambda: helpers.cpu_ticks(v.pid) > 50, 60, "its threads to be under way")
+    again_and_again(v.pid, runs(100), lambda: helpers.cpu_ticks(v.pid))
     v.process.stdin.close()
     verdict = v.line("", 120)
     assert verdict.startswith("ok ") and " 0 interrupted" in verdict, verdict

@@ -240,8 +240,9 @@ def test_bins_by_one_pass(victim, tmp_path, shape, memory):
 
     for load in (False, True):  # the unsorted bin is long, then the others
         if load:
+            until = helpers.cpu_ticks(v.pid) + 50
             v.send("load on")
-            time.sleep(0.5)
+            helpers.wait_for(lambda: helpers.cpu_ticks(v.pid) > until, 60, "some work")
             v.send("load off")
         helpers.wait_for(at_rest)
         ours = helpers.arenascope("-q", f"--max-memory={memory}", "--max-pause=20s", "-p", v.pid, "malloc-info")
