@@ -527,7 +527,10 @@ static bool helper_lives(const struct asc_fork *f)
 
 static bool await_stage(const struct asc_fork *f, int stage, const char *what)
 {
+	struct asc_seize_watch seize = { 0 };
+
 	while (atomic_load(&f->sh->stage) < stage) {
+		asc_helper_stuck(&seize, f->helper);
 		if (!helper_lives(f))
 			return false;
 		nap(POLL_NS);

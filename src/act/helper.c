@@ -128,11 +128,26 @@ static bool seizes(pid_t helper)
 	       request == PTRACE_SEIZE;
 }
 
+bool asc_helper_stuck(struct asc_seize_watch *w, pid_t helper)
+{
+	const double t = asc_act_now();
+
+	if (w->looked > 0 && t - w->looked < LOOK_MS)
+		return w->stuck;
+	w->looked = t;
+	if (w->free_at <= 0 || !seizes(helper))
+		w->free_at = t;
+	w->stuck = w->stuck || t - w->free_at > SEIZE_MS;
+	if (w->stuck)
+		kill(helper, SIGKILL);
+	return w->stuck;
+}
+
 static struct asc_error *watch(struct asc_op *op, pid_t child)
 {
 	const struct asc_act_ctx *c = op->c;
-	double began = asc_act_now(), looked = began, free_at = began;
-	bool stuck = false;
+	struct asc_seize_watch seize = { 0 };
+	double began = asc_act_now();
 	int status;
 
 	for (;;) {
@@ -144,13 +159,7 @@ static struct asc_error *watch(struct asc_op *op, pid_t child)
 		if (p < 0 && errno != EINTR)
 			return asc_err_os(errno, "the helper process");
 		nanosleep(&tick, NULL);
-		if (asc_act_now() - looked > LOOK_MS) {
-			looked = asc_act_now();
-			free_at = seizes(child) ? free_at : looked;
-			stuck = stuck || looked - free_at > SEIZE_MS;
-			if (stuck)
-				kill(child, SIGKILL);
-		}
+		asc_helper_stuck(&seize, child);
 		if (c->progress && !atomic_load(&op->sh->cancel) &&
 		    !c->progress(c->arg, stage_text(atomic_load(&op->sh->stage)),
 				 asc_act_now() - began))
@@ -158,7 +167,7 @@ static struct asc_error *watch(struct asc_op *op, pid_t child)
 	}
 	if (WIFEXITED(status) && !WEXITSTATUS(status))
 		return take_error(op->sh);
-	if (stuck && atomic_load(&op->sh->stage) != ASC_STAGE_RUNNING)
+	if (seize.stuck && atomic_load(&op->sh->stage) != ASC_STAGE_RUNNING)
 		return asc_err_id(asc_err(ASC_EAGAIN,
 					  "process %d could not be stopped: it is replacing its "
 					  "program (exec)",

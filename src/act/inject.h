@@ -216,6 +216,13 @@ double asc_act_now(void);					/* ms */
 long asc_pt(int request, pid_t tid, uint64_t addr, void *data); /* ptrace(2) */
 /* Fault point @p n: tool and helper die. */
 void asc_act_fault(const struct asc_op *op, unsigned n);
+/* What was seen of a helper that may wait for an exec of the target, and it for the helper, for good. */
+struct asc_seize_watch {
+	double looked, free_at;
+	bool stuck;
+};
+/* Look now and then. @return true: it was stuck for a second, and has been killed, which ends that */
+bool asc_helper_stuck(struct asc_seize_watch *w, pid_t helper);
 /* Start @p fn(op) in the helper: it and the tool share op->sh. End with asc_helper_end(). */
 ASC_MUST struct asc_error *asc_helper_start(struct asc_op *op,
 					    struct asc_error *(*fn)(struct asc_op *op),
