@@ -126,6 +126,7 @@ struct asc_bin {
 	uint64_t count, bytes; /**< chunks, and their sizes without flag bits */
 	uint64_t raw_bytes; /**< sum of the size fields as malloc_info adds them (flag bits included) */
 	uint64_t raw_min, raw_max; /**< ditto, smallest and largest; 0 when empty */
+	uint8_t nr;	/**< bins: 1 = unsorted, 2..63 small, 64..126 large; fastbins from 0 on */
 	bool truncated; /**< the list could not be followed to its end: a finding says why */
 };
 
@@ -148,8 +149,9 @@ struct asc_arena {
 	uint64_t system_mem, max_system_mem;
 	bool have_fastchunks;
 
-	struct asc_bin fast[ASC_NFASTBINS_MAX];
-	struct asc_bin bins[ASC_NBINS]; /**< 1 = unsorted, 2..63 small, 64..126 large */
+	/** Lists that are not empty, or could not be followed, by number. asc_arena_bin() finds one. */
+	struct asc_bin *fast, *bins;
+	unsigned nfast, nbins;
 
 	struct asc_region *regions; /**< by address */
 	size_t nregions;
@@ -174,6 +176,7 @@ struct asc_mmapped {
 };
 
 struct asc_tcache_bin {
+	uint32_t nr;
 	uint32_t count;	 /**< chunks found in the list */
 	uint32_t stated; /**< as the tcache's own counter says */
 	uint64_t bytes;	 /**< sum of chunk sizes */
@@ -190,7 +193,8 @@ struct asc_heap_thread {
 	bool tcache_known;    /**< false: it may have one, and its chunks look in use */
 	bool tcache_disabled; /**< 2.43: tcache_count = 0 */
 	uint64_t cached_chunks, cached_bytes;
-	struct asc_tcache_bin bins[ASC_NTCACHE_MAX];
+	struct asc_tcache_bin *bins; /**< those with chunks, found or stated, by number */
+	size_t nbins;
 	asc_addr *entries; /**< every cached chunk's header, sorted by address */
 	size_t nentries;
 };
@@ -298,6 +302,10 @@ struct asc_chunk_iter {
 };
 ASC_API void asc_chunk_iter_init(struct asc_chunk_iter *it, const struct asc_region *region);
 ASC_API bool asc_chunk_next(struct asc_chunk_iter *it, struct asc_chunk *ret);
+
+/** A list of an arena by its number; an empty one without a number where there is nothing in it. */
+ASC_API const struct asc_bin *asc_arena_bin(const struct asc_arena *arena, unsigned nr);
+ASC_API const struct asc_bin *asc_arena_fastbin(const struct asc_arena *arena, unsigned nr);
 
 /** Bin number (1..127) for a chunk size, by the rules of the heap's libc. */
 ASC_API unsigned asc_bin_index(const struct asc_heap_libc *libc, uint64_t size);

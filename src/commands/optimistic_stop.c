@@ -101,11 +101,11 @@ struct asc_error *asc_round_plan(struct asc_round *r)
 /* Were all lists of this arena followed to their ends? */
 static bool is_listed(const struct asc_arena *a)
 {
-	for (size_t i = 0; i < ASC_NFASTBINS_MAX; i++) {
+	for (size_t i = 0; i < a->nfast; i++) {
 		if (a->fast[i].truncated)
 			return false;
 	}
-	for (size_t i = 0; i < ASC_NBINS; i++) {
+	for (size_t i = 0; i < a->nbins; i++) {
 		if (a->bins[i].truncated)
 			return false;
 	}

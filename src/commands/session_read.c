@@ -477,6 +477,7 @@ static struct asc_error *read_stop(struct asc_session *s, unsigned *want)
 		return NULL;
 	}
 	asc_target_release(s->live, &s->pause);
+	asc_target_forget_rehearsal(s->live);
 	if (s->pause.watchdog)
 		asc_session_doubt(s);
 	say_pause(s);

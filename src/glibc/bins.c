@@ -278,7 +278,7 @@ static struct asc_error *check_binmap(struct asc_model *m, size_t arena, unsigne
 	asc_addr at = m->h->arenas[arena].addr + f.off + 4u * (bin / 32);
 	uint64_t bits;
 
-	if (!f.present || bin < FIRST_SMALL || !m->h->arenas[arena].bins[bin].count ||
+	if (!f.present || bin < FIRST_SMALL || !m->lists.bins[bin].count ||
 	    !asc_model_uint(m, at, 4, &bits) || bits >> bin % 32 & 1)
 		return NULL;
 	return asc_model_find(
@@ -397,8 +397,7 @@ static void back_to(struct asc_model *m, size_t arena, unsigned first, const str
 	x->nlarge = to->large;
 	while (m->findings.len > to->findings)
 		free(m->findings.data[--m->findings.len].message);
-	memset(&m->h->arenas[arena].bins[first], 0,
-	       (LAST_BIN + 1 - first) * sizeof(struct asc_bin));
+	memset(&m->lists.bins[first], 0, (LAST_BIN + 1 - first) * sizeof(struct asc_bin));
 }
 
 /* How to follow bins. */
@@ -425,7 +424,7 @@ static struct asc_error *follow(struct asc_model *m, size_t arena, unsigned firs
 		    i < asc_bin_index(&m->h->libc, ASC_PLAN_LARGE))
 			continue;
 		b.head = asc_bin_at(m->l, a->addr, i);
-		b.out = &a->bins[i];
+		b.out = &m->lists.bins[i];
 		ASC_TRY(walk_bin(&b));
 		way->cut = b.cut;
 		way->budget = b.budget;
@@ -494,7 +493,7 @@ struct asc_error *asc_lists_read(struct asc_model *m, size_t arena)
 	     l->malloc_state_fastbinsY.present && i < l->nfastbins && i < ASC_NFASTBINS_MAX; i++) {
 		w.bin = i;
 		w.head = a->addr + l->malloc_state_fastbinsY.off + (uint64_t)i * l->word;
-		w.out = &a->fast[i];
+		w.out = &m->lists.fast[i];
 		ASC_TRY(walk_fast(&w));
 		m->work[arena].lists_broken |= w.out->truncated;
 	}

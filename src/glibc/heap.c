@@ -47,6 +47,8 @@ static void free_arena(struct asc_arena *a)
 	else
 		free(a->extents.v);
 	free(a->extents.large);
+	free(a->fast);
+	free(a->bins);
 	free(a->threads);
 }
 
@@ -56,8 +58,10 @@ void asc_heap_free(struct asc_heap *h)
 		return;
 	for (size_t i = 0; i < h->narenas; i++)
 		free_arena(&h->arenas[i]);
-	for (size_t i = 0; i < h->nthreads; i++)
+	for (size_t i = 0; i < h->nthreads; i++) {
+		free(h->threads[i].bins);
 		free(h->threads[i].entries);
+	}
 	for (size_t i = 0; i < h->nfindings; i++)
 		free(h->findings[i].message);
 	free(h->arenas);
@@ -214,6 +218,7 @@ static struct asc_error *read_arena(struct asc_model *m, size_t i)
 	if (walk && !pieces)
 		ASC_TRY(asc_sweep_arena(m, i));
 	ASC_TRY(asc_lists_read(m, i));
+	ASC_TRY(asc_lists_keep(m, &m->h->arenas[i]));
 	ASC_TRY(asc_tops_push(m, i));
 	asc_sweep_drop(m, i, false);
 	ASC_TRY(asc_members_settle(m, i));

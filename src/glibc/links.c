@@ -38,7 +38,7 @@ struct asc_error *asc_links_take(struct asc_links *k, asc_addr p, const uint64_t
 	const uint64_t raw = word[0], size = raw & ~(uint64_t)7;
 	const unsigned own = asc_bin_index(&k->m->h->libc, size),
 		       bin = k->unsorted ? UNSORTED : own;
-	struct asc_bin *out = &k->m->h->arenas[k->arena].bins[bin];
+	struct asc_bin *out = &k->m->lists.bins[bin];
 
 	if (is_known(k, p))
 		return NULL;
@@ -68,7 +68,7 @@ static int by_address(const void *a, const void *b)
 static bool find_known(struct asc_links *k)
 {
 	const struct asc_extents *x = &k->m->work[k->arena].members;
-	const struct asc_bin *bins = k->m->h->arenas[k->arena].bins;
+	const struct asc_bin *bins = k->m->lists.bins;
 	uint64_t n = k->unsorted ? 0 : bins[UNSORTED].count;
 
 	for (unsigned i = FIRST; i < END && k->unsorted; i++)
@@ -107,7 +107,7 @@ static bool rings_close(struct asc_links *k, unsigned first, unsigned end)
 		    !asc_model_word(m, head + 3u * m->l->word, &bk))
 			return false;
 		if (k->sum[i] + link_of(k, head, fd) - link_of(k, bk, head) ||
-		    (fd == head) != !a->bins[i].count)
+		    (fd == head) != !m->lists.bins[i].count)
 			return false;
 	}
 	return !k->sizes;
@@ -129,7 +129,7 @@ struct asc_error *asc_links_read(struct asc_model *m, size_t arena, bool unsorte
 	if (!*ret_done) {
 		x->n = n;
 		x->nlarge = nlarge;
-		memset(&m->h->arenas[arena].bins[first], 0, (end - first) * sizeof(struct asc_bin));
+		memset(&m->lists.bins[first], 0, (end - first) * sizeof(struct asc_bin));
 	}
 	free(k.known);
 	return err;

@@ -24,6 +24,13 @@ struct asc_cache {
 	asc_addr last;	     /* what was read for itself alone */
 };
 
+/* ---- lists.c: those of the arena that is being read ---- */
+
+struct asc_lists {
+	struct asc_bin fast[ASC_NFASTBINS_MAX];
+	struct asc_bin bins[ASC_NBINS];
+};
+
 /* ---- prefetch.c: nodes of fastbins and tcaches that were read beforehand ---- */
 
 struct asc_node {
@@ -68,6 +75,7 @@ struct asc_model {
 	size_t nwork;
 	struct asc_cache cache;
 	struct asc_nodes nodes;
+	struct asc_lists lists;
 	size_t sweeps;	       /* how many arenas were swept */
 	bool lists_long;       /* fastbins went on where a sweep is cheaper (prefetch.c) */
 	struct asc_crew *crew; /* who sweeps, or NULL (sweep_crew.c) */
@@ -162,8 +170,14 @@ ASC_MUST struct asc_error *asc_params_read(struct asc_target *t, const struct as
 /* Base address of a bin's pseudo chunk. */
 asc_addr asc_bin_at(const struct asc_layout *l, asc_addr arena, unsigned i);
 
+/* ---- lists.c ---- */
+
+/* An arena's lists are as m->lists has them, which is empty then. */
+ASC_MUST struct asc_error *asc_lists_keep(struct asc_model *m, struct asc_arena *arena);
+
 /* ---- bins.c, bins_sort.c ---- */
 
+/* Into m->lists. */
 ASC_MUST struct asc_error *asc_lists_read(struct asc_model *m, size_t arena);
 /* What a link at address @p at that holds @p raw points to (safe-linking). */
 uint64_t asc_link_target(const struct asc_layout *l, asc_addr at, uint64_t raw);

@@ -206,6 +206,12 @@ void asc_target_fetch(struct asc_target *t, const struct asc_residency *res, con
 	asc_error_free(asc_page_store_load(l->store, res, t));
 }
 
+void asc_target_forget_rehearsal(struct asc_target *t)
+{
+	if (t->ops->kind == ASC_LIVE && !live_of(t)->noting)
+		asc_page_store_free(asc_take(live_of(t)->store));
+}
+
 /* Hand out @p bytes to iov[0..n). @return how many pieces were filled */
 static size_t account(struct asc_iov *iov, size_t n, size_t bytes)
 {

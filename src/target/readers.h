@@ -34,5 +34,7 @@ bool asc_target_rehearse(struct asc_target *t, size_t max);
 void asc_target_rehearsed(struct asc_target *t, size_t spare);
 void asc_target_fetch(struct asc_target *t, const struct asc_residency *res, const asc_addr *more,
 		      size_t n);
+/* No stop will want what was foreseen: its memory is free. */
+void asc_target_forget_rehearsal(struct asc_target *t);
 
 #endif

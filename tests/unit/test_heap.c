@@ -142,7 +142,7 @@ static void check_rest(const struct std_heap *s, const struct asc_heap *h)
 	assert_int_equal(a->counts[ASC_TOP], 1);
 	assert_int_equal(a->counts[ASC_FASTBIN], s->fast ? 3 : 0);
 	assert_int_equal(a->counts[ASC_TCACHE], s->cache ? 3 : 0);
-	assert_int_equal(a->bins[1].count, 2);
+	assert_int_equal(asc_arena_bin(a, 1)->count, 2);
 	assert_int_equal(h->nmmapped, 3);
 	assert_true(h->mmapped_complete);
 	for (unsigned i = 0; i < 3; i++)
