@@ -266,8 +266,12 @@ static struct asc_error *read_all(struct asc_model *m)
 		/* where the main arena's pieces are is told by its lists */
 		if (m->opts->depth == ASC_DEPTH_THREADS && !m->work[i].pieces)
 			continue;
-		if (!wanted(m, i) || (m->opts->rehearsal && !worth_rehearsing(m, i)))
+		if (!wanted(m, i))
 			continue;
+		if (m->opts->rehearsal && !m->opts->rehearsed && !worth_rehearsing(m, i)) {
+			m->h->complete = false;
+			continue;
+		}
 		ASC_TRY(read_arena(m, i));
 		if (m->opts->depth == ASC_DEPTH_LISTS)
 			ASC_TRY(asc_model_progress(m, 0));
