@@ -175,6 +175,18 @@ struct asc_mmapped {
 	bool hugetlb;
 };
 
+/**
+ * Those of a heap, by address: a word each, for there may be millions of pages with one. Those that are
+ * too long for that stand in a table beside it. asc_mmapped_at() reads both.
+ */
+struct asc_mmapped_table {
+	uint64_t *v;
+	size_t n;
+	struct asc_mmapped *odd; /**< by address */
+	size_t nodd;
+	bool on_disk; /**< v is mapped from a file */
+};
+
 struct asc_tcache_bin {
 	uint32_t nr;
 	uint32_t count;	 /**< chunks found in the list */
@@ -260,9 +272,8 @@ struct asc_heap {
 	struct asc_params params;
 	struct asc_arena *arenas; /**< in list order */
 	size_t narenas;
-	bool ring_broken;	     /**< the arena list could not be followed to its end */
-	struct asc_mmapped *mmapped; /**< by address */
-	size_t nmmapped;
+	bool ring_broken; /**< the arena list could not be followed to its end */
+	struct asc_mmapped_table mmapped;
 	uint64_t mmapped_bytes;		 /**< sum of totals found */
 	bool mmapped_complete;		 /**< count and sum agree with mp_ */
 	struct asc_heap_thread *threads; /**< in the target's order */
@@ -282,9 +293,10 @@ ASC_API void asc_heap_freep(struct asc_heap **heap);
 
 /** Where an address is. Pointers into the heap. */
 struct asc_where {
-	const struct asc_arena *arena;		    /**< or NULL */
-	const struct asc_region *region;	    /**< or NULL */
-	const struct asc_mmapped *mmapped;	    /**< or NULL */
+	const struct asc_arena *arena;	 /**< or NULL */
+	const struct asc_region *region; /**< or NULL */
+	bool in_mmapped;		 /**< in that one: */
+	struct asc_mmapped mmapped;
 	bool in_header;				    /**< in a heap_info or malloc_state */
 	bool have_chunk;			    /**< only after a walk */
 	struct asc_chunk chunk, prev, next;	    /**< size 0: none */
@@ -293,6 +305,11 @@ struct asc_where {
 };
 /** @return false if the address is in nothing of malloc's */
 ASC_API bool asc_heap_where(const struct asc_heap *heap, asc_addr addr, struct asc_where *ret);
+
+/** The chunk at @p i, which is below heap->mmapped.n. */
+ASC_API struct asc_mmapped asc_mmapped_at(const struct asc_heap *heap, size_t i);
+/** All in order: @p i begins at 0. @return false: there is none any more */
+ASC_API bool asc_mmapped_next(const struct asc_heap *heap, size_t *i, struct asc_mmapped *ret);
 
 /** Walk the chunks of a region in address order; needs heap->walked. */
 struct asc_chunk_iter {

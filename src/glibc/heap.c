@@ -65,7 +65,7 @@ void asc_heap_free(struct asc_heap *h)
 	for (size_t i = 0; i < h->nfindings; i++)
 		free(h->findings[i].message);
 	free(h->arenas);
-	free(h->mmapped);
+	asc_mmapped_free(&h->mmapped);
 	free(h->threads);
 	free(h->findings);
 	free(h);

@@ -225,6 +225,23 @@ ASC_MUST struct asc_error *asc_arena_finish(struct asc_model *m, size_t arena);
 /* Bytes in memory of an arena's regions, but for its top. */
 uint64_t asc_arena_walk_bytes(const struct asc_model *m, size_t arena);
 
+/* ---- mmapped_table.c ---- */
+
+/* One that grows: in a file where it is more than may be in memory. */
+struct asc_mmapped_work {
+	size_t cap;
+	ASC_VEC(struct asc_mmapped) odd;
+	struct asc_spill spill;
+};
+/* Behind all others. */
+ASC_MUST struct asc_error *asc_mmapped_push(struct asc_model *m, struct asc_mmapped_work *w,
+					    const struct asc_mmapped *c);
+/* Begin anew. */
+void asc_mmapped_reset(struct asc_model *m, struct asc_mmapped_work *w);
+/* It grows no more. */
+void asc_mmapped_finish(struct asc_model *m, struct asc_mmapped_work *w);
+void asc_mmapped_free(struct asc_mmapped_table *t);
+
 /* ---- tcache.c, mmapped.c ---- */
 
 ASC_MUST struct asc_error *asc_heap_threads(struct asc_model *m);

@@ -199,6 +199,48 @@ def test_a_report_of_millions_of_runs_of_pages(victim):
     v.quit()
 
 
+def test_a_report_of_many_mmapped_chunks(victim):
+    """A word each: whatever there are of them, they do not count against the goal."""
+    v = victim("lace", 0, 1000, 24)
+    v.line("ready")
+    _, without = measured("-j", "-p", v.pid, "report")
+    v.quit(None)
+    v = victim("lace", 0, 1000, 24, 0, 200000)
+    count, size = map(int, v.line("mmapped").split()[1:])
+    v.line("ready")
+    assert count > 199000
+    live = ("--max-pause=20s", "-p", v.pid)
+    for options in live, ("--max-memory=1M", *live):
+        out, peak = measured("-j", *options, "report")
+        report = json.loads(out)
+        assert report["mmapped"]["count"] == count and report["mmapped"]["bytes"] == size
+        assert report["complete"] and report["ledger"]["rss_bytes"] == helpers.rss(v.pid)
+        assert helpers.SANITIZED or peak - without < 16 * count, f"{(peak - without) / count} bytes a chunk"
+        out, peak = measured("-j", *options, "check")
+        check = json.loads(out)
+        assert check["complete"] and check["findings"] == []
+        assert helpers.SANITIZED or peak - without < 16 * count, f"{(peak - without) / count} bytes a chunk"
+    v.quit(None)
+
+
+def test_mmapped_chunks_in_a_file(victim):
+    v = victim("lace", 0, 1000, 24, 0, 70000)
+    count, size = map(int, v.line("mmapped").split()[1:])
+    v.line("ready")
+    chunks = []
+    for memory in ("64K", "1G"):
+        out, _ = measured("-j", f"--max-memory={memory}", "--max-pause=20s", "-p", v.pid, "chunks", "--state=mmapped")
+        chunks.append(json.loads(out)["chunks"])
+    assert chunks[0] == chunks[1] and len(chunks[0]) == count
+    assert sum(c["size_bytes"] + int(c["address"], 0) % 4096 for c in chunks[0]) == size
+    assert sum(c["size_bytes"] % 4096 == 4096 - 496 for c in chunks[0]) > count / 200  # those of memalign
+    assert sum(c["size_bytes"] > 80 << 20 for c in chunks[0]) == 2
+    for c in chunks[0][::30000]:
+        out, _ = measured("-j", "--max-memory=64K", "-p", v.pid, "find", hex(int(c["address"], 0) + 20))
+        assert json.loads(out)["chunk"]["address"] == c["address"]
+    v.quit(None)
+
+
 def test_a_prediction_of_many_ranges(victim):
     """More than are told at a time: what malloc_trim really returns is what was said."""
     v = victim("lace", 0, 40000, 12000, env=NO_CACHES)
