@@ -16,11 +16,6 @@ asc_addr asc_first_chunk(const struct asc_layout *l, asc_addr addr)
 	return asc_align_up(addr + l->hdr, l->malloc_alignment) - l->hdr;
 }
 
-bool asc_chunk_aligned(const struct asc_model *m, asc_addr addr)
-{
-	return (addr & m->align_mask) == m->chunk_phase;
-}
-
 bool asc_map_anonymous(const struct asc_map *map)
 {
 	bool rw = !map->flags_known ||

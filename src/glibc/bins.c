@@ -18,8 +18,11 @@ enum {
 	FIRST_SMALL = 2,
 	FIRST_LARGE = 64,
 	LAST_BIN = 127,
-	BY_HAND_MOST = 256 << 10, /* of the others, while the unsorted one waits */
+	FAST_MOST = 64 << 10, /* members of fastbins that are followed before a pass */
 };
+
+/* Ditto of the unsorted bin, or of the others: so many are tried, then so many. */
+static const uint64_t BY_HAND[] = { 4 << 10, 32 << 10, 256 << 10 };
 
 struct walk {
 	struct asc_model *m;
@@ -35,11 +38,6 @@ struct walk {
 	uint64_t last_size;				/* large bins: descending */
 	asc_addr first, ns_first, ns_last, ns_expected; /* the ring of distinct sizes */
 };
-
-uint64_t asc_link_target(const struct asc_layout *l, asc_addr at, uint64_t raw)
-{
-	return l->safe_linking ? raw ^ at >> 12 : raw;
-}
 
 static uint64_t budget_of(const struct asc_model *m, const struct asc_arena *a)
 {
@@ -278,7 +276,7 @@ static struct asc_error *check_binmap(struct asc_model *m, size_t arena, unsigne
 	asc_addr at = m->h->arenas[arena].addr + f.off + 4u * (bin / 32);
 	uint64_t bits;
 
-	if (!f.present || bin < FIRST_SMALL || !m->lists.bins[bin].count ||
+	if (!f.present || bin < FIRST_SMALL || !m->h->arenas[arena].bins[bin].count ||
 	    !asc_model_uint(m, at, 4, &bits) || bits >> bin % 32 & 1)
 		return NULL;
 	return asc_model_find(
@@ -340,6 +338,9 @@ static struct asc_error *walk_fast(struct walk *w)
 		uint64_t size;
 
 		ASC_TRY(asc_sweep_if_slow(m, w->arena));
+		w->cut = !w->by_hand && m->work[w->arena].cut_fast;
+		if (w->cut)
+			return NULL;
 		why = misplaced(w, p);
 		if (!why && !asc_sweep_fast(m, w->arena, p, word) &&
 		    !asc_model_words(m, p, word, 3))
@@ -375,7 +376,7 @@ static struct asc_error *walk_fast(struct walk *w)
 	return NULL;
 }
 
-/* What was known before bins were followed. */
+/* What was known before lists were followed. */
 struct mark {
 	size_t members, large, findings;
 	uint64_t budget;
@@ -388,19 +389,22 @@ static struct mark mark(const struct asc_model *m, size_t arena, uint64_t budget
 	return (struct mark){ x->n, x->nlarge, m->findings.len, budget };
 }
 
-/* Bins from @p first on are as if nobody had followed them. */
-static void back_to(struct asc_model *m, size_t arena, unsigned first, const struct mark *to)
+/* The lists that were followed since are as if nobody had; @p fast: fastbins, too. */
+static void back_to(struct asc_model *m, size_t arena, bool fast, const struct mark *to)
 {
 	struct asc_extents *x = &m->work[arena].members;
+	struct asc_arena *a = &m->h->arenas[arena];
 
 	x->n = to->members;
 	x->nlarge = to->large;
 	while (m->findings.len > to->findings)
 		free(m->findings.data[--m->findings.len].message);
-	memset(&m->lists.bins[first], 0, (LAST_BIN + 1 - first) * sizeof(struct asc_bin));
+	memset(a->bins, 0, sizeof(a->bins));
+	if (fast)
+		memset(a->fast, 0, sizeof(a->fast));
 }
 
-/* How to follow bins. */
+/* How to follow lists. */
 struct way {
 	bool by_hand;
 	uint64_t most, budget;
@@ -424,7 +428,7 @@ static struct asc_error *follow(struct asc_model *m, size_t arena, unsigned firs
 		    i < asc_bin_index(&m->h->libc, ASC_PLAN_LARGE))
 			continue;
 		b.head = asc_bin_at(m->l, a->addr, i);
-		b.out = &m->lists.bins[i];
+		b.out = &a->bins[i];
 		ASC_TRY(walk_bin(&b));
 		way->cut = b.cut;
 		way->budget = b.budget;
@@ -434,70 +438,87 @@ static struct asc_error *follow(struct asc_model *m, size_t arena, unsigned firs
 	return NULL;
 }
 
-/* The unsorted bin holds more free chunks than a sweep keeps: by a pass, where the others do not. */
-static struct asc_error *read_unsorted(struct asc_model *m, size_t arena, const struct mark *start,
-				       bool *ret_done)
+static struct asc_error *follow_fast(struct asc_model *m, size_t arena, struct way *way)
 {
-	struct way way = { .by_hand = true, .most = BY_HAND_MOST, .budget = start->budget };
+	struct asc_arena *a = &m->h->arenas[arena];
+	const struct asc_layout *l = m->l;
 
-	ASC_TRY(follow(m, arena, FIRST_SMALL, LAST_BIN, &way));
-	if (!way.cut)
-		ASC_TRY(asc_links_read(m, arena, true, ret_done));
-	if (*ret_done)
+	if (!l->malloc_state_fastbinsY.present)
 		return NULL;
-	back_to(m, arena, UNSORTED_BIN, start);
-	way = (struct way){ .by_hand = true, .most = UINT64_MAX, .budget = start->budget };
-	return follow(m, arena, UNSORTED_BIN, UNSORTED_BIN, &way);
+	for (unsigned i = 0; i < l->nfastbins && i < ASC_NFASTBINS_MAX && !way->cut; i++) {
+		struct walk w = { .m = m,
+				  .arena = arena,
+				  .budget = way->budget,
+				  .bin = i,
+				  .by_hand = way->by_hand };
+
+		w.head = a->addr + l->malloc_state_fastbinsY.off + (uint64_t)i * l->word;
+		w.out = &a->fast[i];
+		ASC_TRY(walk_fast(&w));
+		way->cut = w.cut;
+		way->budget = w.budget;
+		m->work[arena].lists_broken |= w.out->truncated;
+	}
+	return NULL;
 }
 
-static struct asc_error *read_bins(struct asc_model *m, size_t arena, uint64_t budget)
+/*
+ * There are more than a sweep keeps: by one pass over the arena, where either the unsorted bin can be followed before
+ * it, or all others. Which of them is the shorter one is not known.
+ */
+static struct asc_error *read_by_pass(struct asc_model *m, size_t arena, bool fast,
+				      const struct mark *start, bool *ret_done)
+{
+	for (unsigned i = 0; i < 2 * ASC_ARRAY_SIZE(BY_HAND); i++) {
+		const bool unsorted = i % 2;
+		struct way way = { .by_hand = true,
+				   .most = BY_HAND[i / 2],
+				   .budget = start->budget };
+
+		back_to(m, arena, fast, start);
+		ASC_TRY(follow(m, arena, unsorted ? FIRST_SMALL : UNSORTED_BIN,
+			       unsorted ? LAST_BIN : UNSORTED_BIN, &way));
+		if (!way.cut)
+			return asc_links_read(m, arena, unsorted, fast, ret_done);
+	}
+	return NULL;
+}
+
+static struct asc_error *read_lists(struct asc_model *m, size_t arena, uint64_t budget)
 {
 	struct way way = { .most = UINT64_MAX, .budget = budget };
 	struct mark at = mark(m, arena, budget);
-	bool done = false;
+	bool done = false, fast;
 
-	ASC_TRY(follow(m, arena, UNSORTED_BIN, UNSORTED_BIN, &way));
-	if (way.cut) {
-		back_to(m, arena, UNSORTED_BIN, &at);
-		ASC_TRY(read_unsorted(m, arena, &at, &done));
-	}
-	if (!done) {
+	ASC_TRY(follow_fast(m, arena, &way));
+	/* what is known before a pass is kept meanwhile */
+	fast = way.cut || m->work[arena].members.n - at.members > FAST_MOST;
+	if (!fast)
 		at = mark(m, arena, way.budget);
-		way = (struct way){ .most = UINT64_MAX, .budget = at.budget };
-		ASC_TRY(follow(m, arena, FIRST_SMALL, LAST_BIN, &way));
-		if (way.cut) {
-			way = (struct way){ .by_hand = true,
-					    .most = UINT64_MAX,
-					    .budget = at.budget };
-			back_to(m, arena, FIRST_SMALL, &at);
-			ASC_TRY(asc_links_read(m, arena, false, &done));
-			if (!done)
-				ASC_TRY(follow(m, arena, FIRST_SMALL, LAST_BIN, &way));
-		}
-	}
-	for (unsigned i = UNSORTED_BIN; i <= LAST_BIN; i++)
-		ASC_TRY(check_binmap(m, arena, i));
-	return NULL;
+	if (!way.cut)
+		ASC_TRY(follow(m, arena, UNSORTED_BIN, LAST_BIN, &way));
+	if (!way.cut)
+		return NULL;
+	ASC_TRY(read_by_pass(m, arena, fast, &at, &done));
+	if (done)
+		return NULL;
+	back_to(m, arena, fast, &at);
+	way = (struct way){ .by_hand = true, .most = UINT64_MAX, .budget = at.budget };
+	if (fast)
+		ASC_TRY(follow_fast(m, arena, &way));
+	return follow(m, arena, UNSORTED_BIN, LAST_BIN, &way);
 }
 
 struct asc_error *asc_lists_read(struct asc_model *m, size_t arena)
 {
-	const struct asc_layout *l = m->l;
 	struct asc_arena *a = &m->h->arenas[arena];
-	struct walk w = { .m = m, .arena = arena, .budget = budget_of(m, a) };
 
 	if (!a->initialised)
 		return NULL;
 	asc_sweep_expect(m, arena);
-	for (unsigned i = 0;
-	     l->malloc_state_fastbinsY.present && i < l->nfastbins && i < ASC_NFASTBINS_MAX; i++) {
-		w.bin = i;
-		w.head = a->addr + l->malloc_state_fastbinsY.off + (uint64_t)i * l->word;
-		w.out = &m->lists.fast[i];
-		ASC_TRY(walk_fast(&w));
-		m->work[arena].lists_broken |= w.out->truncated;
-	}
-	ASC_TRY(read_bins(m, arena, w.budget));
+	ASC_TRY(read_lists(m, arena, budget_of(m, a)));
+	for (unsigned i = UNSORTED_BIN; i <= LAST_BIN; i++)
+		ASC_TRY(check_binmap(m, arena, i));
 	if (m->work[arena].lists_broken)
 		m->h->complete = false;
 	return NULL;

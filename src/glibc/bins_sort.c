@@ -14,7 +14,7 @@
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
 /* More of them than chunks that the arena has room for are in no list: each is there once, or damage. */
-static size_t members_max(const struct asc_model *m, size_t arena)
+size_t asc_members_max(const struct asc_model *m, size_t arena)
 {
 	uint64_t bytes = 0;
 
@@ -51,7 +51,7 @@ static struct asc_error *spill(struct asc_model *m, struct asc_arena_work *w, si
 		ASC_TRY(asc_spill_grow(&w->spill, m->spill_fd));
 	} else {
 		ASC_TRY(asc_model_spill(m));
-		ASC_TRY(asc_spill_begin(m->spill_fd, members_max(m, arena), &w->spill));
+		ASC_TRY(asc_spill_begin(m->spill_fd, asc_members_max(m, arena), &w->spill));
 		err = move_out(m, w);
 		if (err) {
 			asc_spill_abandon(&w->spill, m->spill_fd);
@@ -110,11 +110,11 @@ static struct asc_error *grow(struct asc_model *m, struct asc_arena_work *w, siz
 }
 
 /* Where its regions are is known by then; pieces are in them. */
-static void set_base(struct asc_model *m, struct asc_arena_work *w, size_t arena)
+void asc_members_base(const struct asc_model *m, size_t arena, struct asc_extents *x)
 {
 	const struct asc_arena *a = &m->h->arenas[arena];
 
-	asc_extents_base(&w->members, m->l->word, a->nregions ? a->regions[0].start : 0,
+	asc_extents_base(x, m->l->word, a->nregions ? a->regions[0].start : 0,
 			 a->nregions ? a->regions[a->nregions - 1].end : 0);
 }
 
@@ -127,7 +127,7 @@ struct asc_error *asc_member_push(struct asc_model *m, size_t arena, asc_addr ad
 
 	if (unlikely(w->members.n == w->members_cap)) {
 		if (!w->members_cap)
-			set_base(m, w, arena);
+			asc_members_base(m, arena, &w->members);
 		ASC_TRY(grow(m, w, arena));
 	}
 	if (unlikely(!asc_extent_near(&w->members, addr))) {
@@ -138,6 +138,16 @@ struct asc_error *asc_member_push(struct asc_model *m, size_t arena, asc_addr ad
 	}
 	if (unlikely(!asc_extent_pack(&w->members, &c, &word)))
 		ASC_TRY(asc_extents_add_large(&w->members, &c));
+	w->members.v[w->members.n++] = word;
+	return NULL;
+}
+
+struct asc_error *asc_member_push_word(struct asc_model *m, size_t arena, uint64_t word)
+{
+	struct asc_arena_work *w = &m->work[arena];
+
+	if (w->members.n == w->members_cap)
+		ASC_TRY(grow(m, w, arena));
 	w->members.v[w->members.n++] = word;
 	return NULL;
 }
@@ -233,7 +243,10 @@ struct asc_error *asc_members_settle(struct asc_model *m, size_t arena)
 		}
 		last = addr;
 		end = addr + size;
-		x->v[kept++] = x->v[i];
+		/* a page that is not written to need not be written out */
+		if (kept != i)
+			x->v[kept] = x->v[i];
+		kept++;
 	}
 	x->n = kept;
 	return NULL;

@@ -24,6 +24,7 @@ enum {
 	DIGITS = 1 << DIGIT_BITS,
 	DIGITS_MIN = 2048,     /* below, dividing in place is as fast */
 	SPARE_MAX = 512 << 10, /* words */
+	TAIL_MOST = 512 << 10, /* ditto */
 };
 
 /* Other memory; n == 0: none. */
@@ -147,9 +148,54 @@ void asc_words_sort(uint64_t *v, size_t n)
 	free(s.v);
 }
 
+/* ---- in order, but for a few at the end ---- */
+
+/* How many from the start on are in order. */
+static size_t in_order(const uint64_t *v, size_t n, bool on_disk)
+{
+	size_t i = 1;
+
+	for (; i < n && v[i - 1] <= v[i]; i++) {
+		if (on_disk && i % ASC_SPILL_WINDOW == 0)
+			asc_spill_drop(v, 0, i);
+	}
+	return asc_min(i, n);
+}
+
+/* @p tail, in order, goes where it belongs among the first @p at of @p n words. */
+static void merge_tail(uint64_t *v, size_t at, size_t n, const uint64_t *tail, bool on_disk)
+{
+	for (size_t to = n, left = n - at; left;) {
+		to--;
+		v[to] = at && v[at - 1] > tail[left - 1] ? v[--at] : tail[--left];
+		if (on_disk && to % ASC_SPILL_WINDOW == 0)
+			asc_spill_drop(v, at, n);
+	}
+}
+
+/* @return false: there are many at the end, or no memory for them, and nothing was done */
+static bool sort_tail(uint64_t *v, size_t n, bool on_disk)
+{
+	const size_t at = in_order(v, n, on_disk);
+	ASC_AUTO(asc_freep) uint64_t *tail = NULL;
+
+	if (at == n)
+		return true;
+	if (n - at > TAIL_MOST || n - at > at / 4)
+		return false;
+	tail = malloc((n - at) * sizeof(*tail));
+	if (!tail)
+		return false;
+	memcpy(tail, v + at, (n - at) * sizeof(*tail));
+	asc_words_sort(tail, n - at);
+	merge_tail(v, at, n, tail, on_disk);
+	return true;
+}
+
 void asc_extents_sort(struct asc_extents *x)
 {
-	asc_words_sort(x->v, x->n);
+	if (!sort_tail(x->v, x->n, false))
+		asc_words_sort(x->v, x->n);
 	asc_extents_sort_large(x);
 }
 
@@ -319,8 +365,11 @@ static struct asc_error *merge_parts(struct merge *g, struct asc_spill *s, size_
 
 struct asc_error *asc_words_sort_spilled(struct asc_spill *s, int fd, size_t n, size_t part)
 {
-	struct asc_error *err = sort_parts(fd, s, n, part);
+	struct asc_error *err;
 
+	if (sort_tail(s->words, n, true))
+		return NULL;
+	err = sort_parts(fd, s, n, part);
 	if (err || n <= part)
 		return err;
 	ASC_AUTO(asc_freep) struct merge *g = calloc(1, sizeof(*g));

@@ -20,14 +20,6 @@ static inline uint64_t link_of(const struct asc_links *k, uint64_t a, uint64_t b
 	return (uint64_t)p ^ (uint64_t)(p >> 64);
 }
 
-/* They come in the same order. */
-static inline bool is_known(struct asc_links *k, asc_addr p)
-{
-	while (k->at < k->nknown && k->known[k->at] < p)
-		k->at++;
-	return k->at < k->nknown && k->known[k->at] == p;
-}
-
 static enum asc_state state_in(unsigned bin)
 {
 	return bin == UNSORTED ? ASC_UNSORTED : bin < FIRST_LARGE ? ASC_SMALL : ASC_LARGE;
@@ -38,9 +30,9 @@ struct asc_error *asc_links_take(struct asc_links *k, asc_addr p, const uint64_t
 	const uint64_t raw = word[0], size = raw & ~(uint64_t)7;
 	const unsigned own = asc_bin_index(&k->m->h->libc, size),
 		       bin = k->unsorted ? UNSORTED : own;
-	struct asc_bin *out = &k->m->lists.bins[bin];
+	struct asc_bin *out = &k->bins[bin];
 
-	if (is_known(k, p))
+	if (asc_links_known(k, p))
 		return NULL;
 	if (raw & 4 || own < FIRST || own >= END || !asc_chunk_aligned(k->m, p)) {
 		k->unfit = true;
@@ -54,83 +46,126 @@ struct asc_error *asc_links_take(struct asc_links *k, asc_addr p, const uint64_t
 	out->raw_bytes += raw;
 	out->bytes += size;
 	out->count++;
-	return asc_member_push(k->m, k->arena, p, size, state_in(bin));
+	return asc_links_push(k, p, size, state_in(bin));
 }
 
-static int by_address(const void *a, const void *b)
+/* What is a member already is put aside. @return false: there are too many of them */
+static bool put_aside(struct asc_links *k)
 {
-	asc_addr x = *(const asc_addr *)a, y = *(const asc_addr *)b;
+	struct asc_extents *x = &k->m->work[k->arena].members;
 
-	return x < y ? -1 : x > y;
-}
-
-/* @return false: there are too many of them */
-static bool find_known(struct asc_links *k)
-{
-	const struct asc_extents *x = &k->m->work[k->arena].members;
-	const struct asc_bin *bins = k->m->lists.bins;
-	uint64_t n = k->unsorted ? 0 : bins[UNSORTED].count;
-
-	for (unsigned i = FIRST; i < END && k->unsorted; i++)
-		n += bins[i].count;
-	if (n > KNOWN_MOST)
+	if (x->n > KNOWN_MOST)
 		return false;
-	k->known = malloc((n + 1) * sizeof(*k->known));
-	if (!k->known)
+	k->known = malloc((x->n + 1) * sizeof(*k->known));
+	k->before = malloc((x->n + 1) * sizeof(*k->before));
+	if (!k->known || !k->before)
 		return false;
-	for (size_t i = 0; i < x->n; i++) {
-		const enum asc_state s = asc_extent_state(x->v[i]);
-
-		if (x->on_disk && i % ASC_SPILL_WINDOW == 0)
-			asc_spill_drop(x->v, 0, i);
-		if (k->unsorted ? s != ASC_SMALL && s != ASC_LARGE : s != ASC_UNSORTED)
-			continue;
-		if (k->nknown == n)
-			return false;
-		k->known[k->nknown++] = asc_extent_addr(x, x->v[i]);
+	if (x->n) {
+		memcpy(k->before, x->v, x->n * sizeof(*k->before));
+		memcpy(k->known, x->v, x->n * sizeof(*k->known));
 	}
-	asc_sort(k->known, k->nknown, sizeof(*k->known), by_address);
-	return k->nknown == n;
+	k->nknown = x->n;
+	asc_words_sort(k->known, k->nknown);
+	x->n = 0;
+	return true;
+}
+
+/* Behind what was found, or instead of it: then in the order in which the lists were followed. */
+static struct asc_error *put_back(struct asc_links *k)
+{
+	for (size_t i = 0; i < k->nknown; i++)
+		ASC_TRY(asc_member_push_word(k->m, k->arena, k->before[i]));
+	return NULL;
 }
 
 /* The heads' own links close each ring; an empty one has no chunks. */
 static bool rings_close(struct asc_links *k, unsigned first, unsigned end)
 {
 	struct asc_model *m = k->m;
-	const struct asc_arena *a = &m->h->arenas[k->arena];
+	const asc_addr arena = m->h->arenas[k->arena].addr;
 
 	for (unsigned i = first; i < end; i++) {
-		const asc_addr head = asc_bin_at(m->l, a->addr, i);
+		const asc_addr head = asc_bin_at(m->l, arena, i);
 		uint64_t fd, bk;
 
 		if (!asc_model_word(m, head + 2u * m->l->word, &fd) ||
 		    !asc_model_word(m, head + 3u * m->l->word, &bk))
 			return false;
 		if (k->sum[i] + link_of(k, head, fd) - link_of(k, bk, head) ||
-		    (fd == head) != !m->lists.bins[i].count)
+		    (fd == head) != !k->bins[i].count)
 			return false;
 	}
 	return !k->sizes;
 }
 
-struct asc_error *asc_links_read(struct asc_model *m, size_t arena, bool unsorted, bool *ret_done)
+/* Whatever a pass has found is as if it had not been made. */
+static void forget(struct asc_links *k, unsigned first, unsigned end, size_t nlarge)
+{
+	struct asc_extents *x = &k->m->work[k->arena].members;
+
+	x->n = 0;
+	x->nlarge = nlarge;
+	memset(&k->bins[first], 0, (end - first) * sizeof(*k->bins));
+	if (k->fast)
+		memset(k->fast_bins, 0, ASC_NFASTBINS_MAX * sizeof(*k->fast_bins));
+	asc_sketch_deinit(&k->sketch);
+	*k = (struct asc_links){ .m = k->m,
+				 .arena = k->arena,
+				 .key = { k->key[0], k->key[1] },
+				 .unsorted = k->unsorted,
+				 .fast = k->fast,
+				 .known = k->known,
+				 .before = k->before,
+				 .nknown = k->nknown,
+				 .bins = k->bins,
+				 .fast_bins = k->fast_bins };
+}
+
+static struct asc_error *pass(struct asc_links *k, unsigned first, unsigned end, bool halves,
+			      bool *ret_fit)
+{
+	if (k->fast)
+		ASC_TRY(asc_sketch_init(&k->sketch));
+	ASC_TRY(asc_sweep_links(k->m, k->arena, k, halves, ret_fit));
+	*ret_fit = *ret_fit && !k->unfit && rings_close(k, first, end);
+	return *ret_fit && k->fast ? asc_links_end_fast(k, ret_fit) : NULL;
+}
+
+static void close_links(struct asc_links *k)
+{
+	asc_sketch_deinit(&k->sketch);
+	free(k->known);
+	free(k->before);
+}
+
+struct asc_error *asc_links_read(struct asc_model *m, size_t arena, bool unsorted, bool fast,
+				 bool *ret_done)
 {
 	const unsigned first = unsorted ? UNSORTED : FIRST, end = unsorted ? FIRST : END;
-	struct asc_links k = { .m = m, .arena = arena, .unsorted = unsorted };
-	struct asc_extents *x = &m->work[arena].members;
-	const size_t n = x->n, nlarge = x->nlarge;
-	struct asc_error *err = NULL;
-	bool whole = false;
+	const size_t nlarge = m->work[arena].members.nlarge;
+	struct asc_links k = { .m = m,
+			       .arena = arena,
+			       .unsorted = unsorted,
+			       .fast = fast,
+			       .bins = m->h->arenas[arena].bins,
+			       .fast_bins = m->h->arenas[arena].fast };
+	struct asc_error *err;
 
 	*ret_done = false;
-	if (getrandom(k.key, sizeof(k.key), 0) == sizeof(k.key) && find_known(&k))
-		err = asc_sweep_links(m, arena, &k, &whole);
-	*ret_done = !err && whole && !k.unfit && rings_close(&k, first, end);
-	if (!*ret_done) {
-		x->n = n;
-		x->nlarge = nlarge;
-		memset(&m->lists.bins[first], 0, (end - first) * sizeof(struct asc_bin));
+	if (getrandom(k.key, sizeof(k.key), 0) != sizeof(k.key) || !put_aside(&k)) {
+		close_links(&k);
+		return NULL;
 	}
-	free(k.known);
+	err = pass(&k, first, end, true, ret_done);
+	if (!err && k.missed) {
+		forget(&k, first, end, nlarge);
+		err = pass(&k, first, end, false, ret_done);
+	}
+	*ret_done = *ret_done && !err;
+	if (!*ret_done)
+		forget(&k, first, end, nlarge);
+	if (!err)
+		err = put_back(&k);
+	close_links(&k);
 	return err;
 }

@@ -24,13 +24,6 @@ struct asc_cache {
 	asc_addr last;	     /* what was read for itself alone */
 };
 
-/* ---- lists.c: those of the arena that is being read ---- */
-
-struct asc_lists {
-	struct asc_bin fast[ASC_NFASTBINS_MAX];
-	struct asc_bin bins[ASC_NBINS];
-};
-
 /* ---- prefetch.c: nodes of fastbins and tcaches that were read beforehand ---- */
 
 struct asc_node {
@@ -59,7 +52,8 @@ struct asc_arena_work {
 	struct asc_sweep *sweeps; /* of its regions, or NULL (sweep.h) */
 	size_t nsweeps, last_sweep;
 	bool swept;	   /* they can be looked at */
-	bool cut;	   /* there was more than may be kept */
+	bool cut;	   /* there were more free chunks than may be kept */
+	bool cut_fast;	   /* ditto of what looks like members of fastbins */
 	uint64_t patience; /* misses of the cache at which to sweep */
 	bool pieces;	   /* main arena of unknown extent: regions are zones until walked */
 };
@@ -75,7 +69,6 @@ struct asc_model {
 	size_t nwork;
 	struct asc_cache cache;
 	struct asc_nodes nodes;
-	struct asc_lists lists;
 	size_t sweeps;	       /* how many arenas were swept */
 	bool lists_long;       /* fastbins went on where a sweep is cheaper (prefetch.c) */
 	struct asc_crew *crew; /* who sweeps, or NULL (sweep_crew.c) */
@@ -95,6 +88,17 @@ struct asc_model {
 	uint8_t *window;
 	bool large_only; /* follow only the bins that hold chunks of ASC_PLAN_LARGE bytes and more */
 };
+
+/* What a link at address @p at that holds @p raw points to (safe-linking). */
+static inline asc_addr asc_link_target(const struct asc_layout *l, asc_addr at, uint64_t raw)
+{
+	return l->safe_linking ? raw ^ at >> 12 : raw;
+}
+
+static inline bool asc_chunk_aligned(const struct asc_model *m, asc_addr addr)
+{
+	return (addr & m->align_mask) == m->chunk_phase;
+}
 
 enum { ASC_PLAN_LARGE = 64 * 1024 };
 
@@ -170,24 +174,20 @@ ASC_MUST struct asc_error *asc_params_read(struct asc_target *t, const struct as
 /* Base address of a bin's pseudo chunk. */
 asc_addr asc_bin_at(const struct asc_layout *l, asc_addr arena, unsigned i);
 
-/* ---- lists.c ---- */
-
-/* An arena's lists are as m->lists has them, which is empty then. */
-ASC_MUST struct asc_error *asc_lists_keep(struct asc_model *m, struct asc_arena *arena);
-
 /* ---- bins.c, bins_sort.c ---- */
 
-/* Into m->lists. */
 ASC_MUST struct asc_error *asc_lists_read(struct asc_model *m, size_t arena);
-/* What a link at address @p at that holds @p raw points to (safe-linking). */
-uint64_t asc_link_target(const struct asc_layout *l, asc_addr at, uint64_t raw);
 ASC_MUST struct asc_error *asc_member_push(struct asc_model *m, size_t arena, asc_addr addr,
 					   uint64_t size, enum asc_state state);
+/* One that was a member of this arena before, by its word. */
+ASC_MUST struct asc_error *asc_member_push_word(struct asc_model *m, size_t arena, uint64_t word);
+/* More words of them than there can be. */
+size_t asc_members_max(const struct asc_model *m, size_t arena);
+void asc_members_base(const struct asc_model *m, size_t arena, struct asc_extents *x);
 /* Sort members, report and drop what overlaps. */
 ASC_MUST struct asc_error *asc_members_settle(struct asc_model *m, size_t arena);
 /* By address, wherever they are. */
 ASC_MUST struct asc_error *asc_members_sort(struct asc_model *m, size_t arena);
-bool asc_chunk_aligned(const struct asc_model *m, asc_addr addr);
 
 /* ---- extents_sort.c ---- */
 
@@ -224,23 +224,6 @@ ASC_MUST struct asc_error *asc_arena_finish(struct asc_model *m, size_t arena);
 
 /* Bytes in memory of an arena's regions, but for its top. */
 uint64_t asc_arena_walk_bytes(const struct asc_model *m, size_t arena);
-
-/* ---- mmapped_table.c ---- */
-
-/* One that grows: in a file where it is more than may be in memory. */
-struct asc_mmapped_work {
-	size_t cap;
-	ASC_VEC(struct asc_mmapped) odd;
-	struct asc_spill spill;
-};
-/* Behind all others. */
-ASC_MUST struct asc_error *asc_mmapped_push(struct asc_model *m, struct asc_mmapped_work *w,
-					    const struct asc_mmapped *c);
-/* Begin anew. */
-void asc_mmapped_reset(struct asc_model *m, struct asc_mmapped_work *w);
-/* It grows no more. */
-void asc_mmapped_finish(struct asc_model *m, struct asc_mmapped_work *w);
-void asc_mmapped_free(struct asc_mmapped_table *t);
 
 /* ---- tcache.c, mmapped.c ---- */
 

@@ -73,10 +73,11 @@ static bool refill(struct asc_sweeper *r, asc_addr p)
 
 /* What the pass has seen of the chunk before, and where it is with its blocks. */
 struct trail {
-	asc_addr prev;
+	asc_addr from, prev;
 	const uint8_t *b; /* its header in the window, or in saved; NULL: not all of it was there */
 	uint8_t saved[48]; /* the window has moved on */
 	size_t filled;
+	uint64_t raw;	   /* its size word, at the end */
 	uint64_t fast_max; /* no larger ones are in fastbins */
 	asc_addr lo, hi;   /* the arena is somewhere there */
 	asc_addr limit;	   /* chunks from there on are not looked at */
@@ -139,9 +140,14 @@ static struct asc_error *keep_fast(struct asc_sweeper *r, struct trail *t, uint6
 	uint64_t off = t->prev - s->first;
 	asc_addr to = asc_link_target(m->l, t->prev + m->l->hdr, fd);
 	struct asc_sweep_fast fast = { (uint16_t)(off % BLOCK / 8), (uint16_t)raw, { 0 } };
+	bool near = to - t->lo < t->hi - t->lo && asc_chunk_aligned(m, to);
 
-	if (to < t->lo || to >= t->hi || t->fast_full || !asc_chunk_aligned(m, to) ||
-	    !put48(fast.fd, fd))
+	/* a word that is 0 says nothing, but one that is 0 by way of its address does */
+	if (r->links)
+		return near || (!to && m->l->safe_linking)
+			       ? asc_links_take_fast(r->links, t->prev, raw, to)
+			       : NULL;
+	if (!near || t->fast_full || !put48(fast.fd, fd))
 		return NULL;
 	t->fast_full = !room_for(r, ASC_KEPT_FAST, s->fast.len, s->fast.cap, sizeof(fast));
 	if (t->fast_full)
@@ -175,18 +181,53 @@ static inline __attribute__((__always_inline__)) struct asc_error *keep_free(str
 	return r->links ? asc_links_take(r->links, t->prev, w) : keep_node(r, t, w);
 }
 
-/* The same where not all of it was in the window. */
+/* @p n words, not through what only one thread may use. */
+static bool read_words(const struct asc_sweeper *r, asc_addr p, uint64_t *w, size_t n)
+{
+	const unsigned word = r->m->l->word;
+	uint8_t b[6 * 8];
+
+	if (asc_read_beside(r->m->t, p, b, n * word) != n * word)
+		return false;
+	for (size_t i = 0; i < n; i++)
+		w[i] = asc_word_at(r->m->t, b + i * word);
+	return true;
+}
+
+/* A chunk that may be in a fastbin, where not all of it was in the window. */
+static struct asc_error *tell_fast(struct asc_sweeper *r, struct trail *t, uint64_t raw)
+{
+	uint64_t fd;
+
+	if (raw > t->fast_max)
+		return NULL;
+	if (read_words(r, t->prev + r->m->l->hdr, &fd, 1))
+		return keep_fast(r, t, raw, fd);
+	r->links->unfit = true;
+	return NULL;
+}
+
+/* The same of a free one. */
 static struct asc_error *tell_free(struct asc_sweeper *r, const struct trail *t)
 {
 	uint64_t w[6] = { 0 };
 	const size_t n = 4;
 
-	if (!asc_model_words(r->m, t->prev, w, n) ||
-	    (w[1] >= r->m->large_min && !asc_model_words(r->m, t->prev, w, 6))) {
+	if (!read_words(r, t->prev, w, n) ||
+	    (w[1] >= r->m->large_min && !read_words(r, t->prev, w, 6))) {
 		r->links->unfit = true;
 		return NULL;
 	}
 	return asc_links_take(r->links, t->prev, w + 1);
+}
+
+/* Is there nothing left to be kept for the lists? Where there are many of one kind and few of the other, that one decides. */
+static bool enough(const struct asc_sweeper *r, const struct trail *t)
+{
+	const size_t nodes = r->sweep->nodes.len, fast = r->sweep->fast.len;
+
+	return (t->full && (t->fast_full || fast < nodes / 8)) ||
+	       (t->fast_full && nodes < fast / 8);
 }
 
 static inline __attribute__((__always_inline__)) struct asc_error *pass(struct asc_sweeper *r,
@@ -199,9 +240,10 @@ static inline __attribute__((__always_inline__)) struct asc_error *pass(struct a
 	const uint64_t align = m->align_mask, minsize = m->l->minsize, fast_max = t->fast_max;
 	const asc_addr end = asc_min(region->end, t->limit),
 		       top = region->has_top ? m->h->arenas[r->arena].top : end;
-	asc_addr p = region->first;
+	asc_addr p = t->from;
 	uint64_t prev_raw = 0;
 	const bool walk = m->opts->depth == ASC_DEPTH_WALK;
+	const bool fast = r->links ? r->links->fast : true;
 	bool keep = walk;
 
 	while (p < end && p != top) {
@@ -209,7 +251,7 @@ static inline __attribute__((__always_inline__)) struct asc_error *pass(struct a
 		uint64_t raw, size;
 
 		if (unlikely(p + 6 * word > r->win_end || p < r->win)) {
-			if ((t->full && t->fast_full && !walk) || !move_on(r, t, p, word) ||
+			if ((enough(r, t) && !walk) || !move_on(r, t, p, word) ||
 			    p + 2 * word > r->win_end)
 				break;
 		}
@@ -225,9 +267,12 @@ static inline __attribute__((__always_inline__)) struct asc_error *pass(struct a
 				ASC_TRY(keep_free(r, t, word, be));
 			else if (r->links)
 				ASC_TRY(tell_free(r, t));
-		} else if (prev_raw <= fast_max && t->b && !r->links) {
-			ASC_TRY(keep_fast(r, t, prev_raw,
-					  asc_load_word(t->b + 2 * word, word, be)));
+		} else if (prev_raw <= fast_max && fast && t->prev) {
+			if (t->b)
+				ASC_TRY(keep_fast(r, t, prev_raw,
+						  asc_load_word(t->b + 2 * word, word, be)));
+			else if (r->links)
+				ASC_TRY(tell_fast(r, t, prev_raw));
 		}
 		if (keep) {
 			if (unlikely(s->raw.len == s->raw.cap)) {
@@ -246,6 +291,7 @@ static inline __attribute__((__always_inline__)) struct asc_error *pass(struct a
 	}
 	index_to(s, SIZE_MAX - 1, &t->filled);
 	s->stop = p;
+	t->raw = prev_raw;
 	return NULL;
 }
 
@@ -280,6 +326,7 @@ static bool begin_blocks(struct asc_sweeper *r, struct trail *t)
 	const size_t size = sizeof(*r->sweep->blocks);
 	uint64_t n = (region->end - region->first) / BLOCK + 2;
 
+	t->from = region->first;
 	t->limit = UINT64_MAX;
 	if (r->m->opts->depth != ASC_DEPTH_WALK && n * size > BLOCKS_BYTES) {
 		n = BLOCKS_BYTES / size;
@@ -329,7 +376,7 @@ struct asc_error *asc_sweep_region(struct asc_sweeper *r)
 	if (region->first >= region->end)
 		return NULL;
 	if (!begin_blocks(r, &t)) {
-		s->cut = true;
+		s->cut = s->cut_fast = true;
 		return NULL;
 	}
 	s->blocks = calloc(s->nblocks, sizeof(*s->blocks));
@@ -338,7 +385,8 @@ struct asc_error *asc_sweep_region(struct asc_sweeper *r)
 	set_out(r, &t);
 	make_room(r);
 	err = pass_any(r, &t);
-	s->cut = t.full || t.limit < region->end;
+	s->cut = t.full || t.limit < region->end || enough(r, &t);
+	s->cut_fast = t.fast_full || t.limit < region->end || enough(r, &t);
 	r->bytes = s->stop - s->first;
 	r->nraw = s->raw.len;
 	r->nnodes = s->nodes.len;
@@ -347,35 +395,41 @@ struct asc_error *asc_sweep_region(struct asc_sweeper *r)
 
 /* ---- a pass that keeps nothing ---- */
 
-/* What ends a region: top, or a fencepost, whose P bit tells of the last chunk. */
-static struct asc_error *tell_end(struct asc_sweeper *r, const struct trail *t, asc_addr p,
+/* What ends a region: top, or a fencepost, whose P bit tells of the last chunk; or another part of it. */
+static struct asc_error *tell_end(struct asc_sweeper *r, struct trail *t, asc_addr p,
 				  bool *ret_whole)
 {
 	const struct asc_model *m = r->m;
 	const struct asc_region *region = r->region;
-	const bool top = region->has_top && p == m->h->arenas[r->arena].top;
+	const bool top = region->has_top && p == m->h->arenas[r->arena].top, part = p == t->limit;
 	uint64_t w[2];
 
-	*ret_whole = p < region->end && asc_model_words(r->m, p, w, 2) &&
-		     (top || (!region->has_top && region->heap_info &&
-			      region->end - p <= 2u * m->l->minsize &&
-			      (w[1] & ~(uint64_t)7) <= m->l->hdr));
-	if (!*ret_whole || w[1] & 1)
+	*ret_whole =
+		p < region->end && read_words(r, p, w, 2) &&
+		(top || part ||
+		 (!region->has_top && region->heap_info && region->end - p <= 2u * m->l->minsize &&
+		  (w[1] & ~(uint64_t)7) <= m->l->hdr));
+	if (!*ret_whole)
 		return NULL;
+	if (w[1] & 1)
+		return t->prev && r->links->fast ? tell_fast(r, t, t->raw) : NULL;
 	if (t->prev && w[0] == p - t->prev)
 		return tell_free(r, t);
 	*ret_whole = false;
 	return NULL;
 }
 
-struct asc_error *asc_sweep_tell(struct asc_sweeper *r, bool *ret_whole)
+struct asc_error *asc_sweep_tell(struct asc_sweeper *r, asc_addr from, asc_addr to, bool *ret_whole)
 {
-	struct trail t = { .limit = UINT64_MAX };
+	struct trail t = { .from = from, .limit = to };
 
-	r->win = r->win_end = r->from = r->region->first;
+	set_out(r, &t);
+	r->win = r->win_end = r->from = from;
 	r->want = SMALL_WINDOW;
 	ASC_TRY(pass_any(r, &t));
-	return tell_end(r, &t, r->sweep->stop, ret_whole);
+	ASC_TRY(tell_end(r, &t, r->sweep->stop, ret_whole));
+	*ret_whole = *ret_whole && (to == UINT64_MAX || r->sweep->stop == to);
+	return NULL;
 }
 
 /* ---- what was seen ---- */

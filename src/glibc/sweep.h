@@ -36,7 +36,8 @@ struct asc_sweep_block {
 /* Of one region. */
 struct asc_sweep {
 	asc_addr first, stop;  /* chunks of [first, stop) were seen */
-	bool cut;	       /* there was no room for more */
+	bool cut;	       /* there was no room for more free chunks */
+	bool cut_fast;	       /* ditto for what looks like members of fastbins */
 	ASC_VEC(uint64_t) raw; /* their size words, for a walk */
 	ASC_VEC(struct asc_sweep_node) nodes;
 	ASC_VEC(struct asc_sweep_link) links;
@@ -58,10 +59,13 @@ void asc_sweep_expect(struct asc_model *m, size_t arena);
 bool asc_sweep_node(const struct asc_model *m, size_t arena, asc_addr p, uint64_t *word, size_t n);
 /* The same of a member of a fastbin: size and fd, word[1] and word[2]. */
 bool asc_sweep_fast(const struct asc_model *m, size_t arena, asc_addr p, uint64_t *word);
-/* Another pass over an arena, which keeps nothing and tells of every free chunk. @p ret_whole: it met no odd header. */
+/*
+ * Another pass over an arena, which keeps nothing and tells of every free chunk; @p halves: by two threads, if that
+ * pays. @p ret_whole: it met no odd header.
+ */
 struct asc_links;
 ASC_MUST struct asc_error *asc_sweep_links(struct asc_model *m, size_t arena, struct asc_links *k,
-					   bool *ret_whole);
+					   bool halves, bool *ret_whole);
 /* Forget what the lists wanted; @p all: also what the walk did, and never sweep that arena again. */
 void asc_sweep_drop(struct asc_model *m, size_t arena, bool all);
 /* Ends the second thread; before the model goes. */
@@ -89,8 +93,16 @@ struct asc_sweeper {
 	size_t nraw, nnodes;
 };
 ASC_MUST struct asc_error *asc_sweep_region(struct asc_sweeper *r);
-/* The same, but all is told to r->links. @p ret_whole: the region was seen from its first chunk to its end */
-ASC_MUST struct asc_error *asc_sweep_tell(struct asc_sweeper *r, bool *ret_whole);
+/*
+ * From the chunk at @p from to that at @p to, UINT64_MAX: the region's end; all is told to r->links. @p ret_whole: every
+ * chunk of them was seen
+ */
+ASC_MUST struct asc_error *asc_sweep_tell(struct asc_sweeper *r, asc_addr from, asc_addr to,
+					  bool *ret_whole);
+/* Is every one to end? */
+bool asc_crew_stops(const struct asc_model *m);
+/* A sweeper that keeps nothing, and is not the second thread; window: the caller's. */
+struct asc_sweeper asc_crew_sweeper(const struct asc_model *m);
 /* @p bytes more were swept. @return false: it is to end here */
 bool asc_crew_goes_on(struct asc_sweeper *r, uint64_t bytes);
 /* May a table of size words grow by @p bytes? */

@@ -20,11 +20,8 @@ enum {
 	BYTES_A_MISS = 16384,	/* read in the time of one system call */
 };
 
-/*
- * Of what is kept for lists, where only they are read: for bins as much, and for fastbins. But fastbins can be
- * followed in no other way, and a process that waits meanwhile matters more than memory.
- */
-static const uint64_t LISTS_BYTES = 12 << 20, FAST_LIVE = 64 << 20;
+/* Of what is kept for lists, where only they are read: for bins as much, and for fastbins. */
+static const uint64_t LISTS_BYTES = 12 << 20;
 
 struct job {
 	size_t arena, region;
@@ -87,13 +84,10 @@ bool asc_crew_room(struct asc_sweeper *r, uint64_t bytes)
 }
 
 /* In a walk the tables of chunks are larger, and bounded; else these are what there is. */
-static uint64_t most_for_lists(const struct asc_model *m, enum asc_kept what)
+static uint64_t most_for_lists(const struct asc_model *m)
 {
-	if (m->opts->depth == ASC_DEPTH_WALK)
-		return m->memory_max;
-	if (what == ASC_KEPT_FAST && asc_target_kind(m->t) == ASC_LIVE)
-		return m->memory_hard ? asc_min(m->memory_hard, FAST_LIVE) : FAST_LIVE;
-	return asc_min(m->memory_max, LISTS_BYTES);
+	return m->opts->depth == ASC_DEPTH_WALK ? m->memory_max
+						: asc_min(m->memory_max, LISTS_BYTES);
 }
 
 bool asc_crew_room_for_lists(struct asc_sweeper *r, enum asc_kept what, uint64_t bytes)
@@ -102,7 +96,7 @@ bool asc_crew_room_for_lists(struct asc_sweeper *r, enum asc_kept what, uint64_t
 
 	if (!r->m->memory_max)
 		return true;
-	if (__atomic_add_fetch(have, bytes, __ATOMIC_RELAXED) <= most_for_lists(r->m, what))
+	if (__atomic_add_fetch(have, bytes, __ATOMIC_RELAXED) <= most_for_lists(r->m))
 		return true;
 	__atomic_sub_fetch(have, bytes, __ATOMIC_RELAXED);
 	return false;
@@ -371,30 +365,21 @@ struct asc_error *asc_sweep_arena(struct asc_model *m, size_t arena)
 	pthread_mutex_unlock(&c->lock);
 	if (!err)
 		account(m, arena);
-	for (size_t i = 0; i < w->nsweeps && m->opts->depth == ASC_DEPTH_LISTS; i++)
+	for (size_t i = 0; i < w->nsweeps && m->opts->depth == ASC_DEPTH_LISTS; i++) {
 		w->cut |= w->sweeps[i].cut;
+		w->cut_fast |= w->sweeps[i].cut_fast;
+	}
 	return err;
 }
 
-struct asc_error *asc_sweep_links(struct asc_model *m, size_t arena, struct asc_links *k,
-				  bool *ret_whole)
+struct asc_sweeper asc_crew_sweeper(const struct asc_model *m)
 {
-	const struct asc_arena *a = &m->h->arenas[arena];
-	struct asc_sweep none = { 0 };
-	struct asc_sweeper r = m->crew->main;
+	return m->crew->main;
+}
 
-	*ret_whole = true;
-	r.arena = arena;
-	r.links = k;
-	r.sweep = &none;
-	for (size_t i = 0; i < a->nregions && *ret_whole; i++) {
-		m->total += a->regions[i].end - a->regions[i].start;
-		r.region = &a->regions[i];
-		ASC_TRY(asc_sweep_tell(&r, ret_whole));
-		ASC_TRY(asc_take(r.err));
-	}
-	*ret_whole = *ret_whole && !__atomic_load_n(&m->crew->stop, __ATOMIC_RELAXED);
-	return NULL;
+bool asc_crew_stops(const struct asc_model *m)
+{
+	return __atomic_load_n(&m->crew->stop, __ATOMIC_RELAXED);
 }
 
 uint64_t asc_arena_walk_bytes(const struct asc_model *m, size_t arena)

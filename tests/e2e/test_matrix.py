@@ -102,6 +102,23 @@ def native(suite, arch):
     return libc
 
 
+@pytest.mark.parametrize("arch", ["amd64", "i386"])
+@pytest.mark.parametrize("suite", matrix.SUITES)
+def test_lists_by_one_pass(suite, arch, tmp_path):
+    """Links that are mangled and others, words of 64 bits and of 32; some chunks in use have links in them, too."""
+    libc = native(suite, arch)
+    xml = tmp_path / "truth.xml"
+    victim = Victim(libc.build("heap", False), 1, 60000, 100, wrapper=libc.wrapper(False), cwd=tmp_path)
+    with victim:
+        victim.line("ready")
+        for take in (0, 3000):
+            victim.ask(f"take {take} 40", "took")
+            victim.ask(f"info {xml}", "info")
+            for memory in ("32K", "1G"):
+                info = arenascope("-q", f"--max-memory={memory}", "--max-pause=20s", f"--debug-dir={libc.folder}", "-p", victim.pid, "malloc-info")
+                assert info.bytes == xml.read_bytes(), f"{libc} {memory} {take}"
+
+
 @pytest.mark.parametrize("static", [False, True], ids=["dynamic", "static"])
 @pytest.mark.parametrize("arch", ["amd64", "i386"])
 @pytest.mark.parametrize("suite", matrix.SUITES)

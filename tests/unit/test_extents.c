@@ -140,21 +140,22 @@ static int by_word(const void *a, const void *b)
 	return *x < *y ? -1 : *x > *y;
 }
 
-/* As many as are sorted through other memory, and more; with and without equal addresses. */
+/* As many as are sorted through other memory, and more; with and without equal addresses; in order but for the end. */
 static void test_many(void **state)
 {
 	static const size_t numbers[] = { 2, 33, 2047, 2048, 50000, 512 << 10, 700000 };
 
 	(void)state;
-	for (size_t k = 0; k < 4 * ASC_ARRAY_SIZE(numbers); k++) {
-		const size_t n = numbers[k / 4];
-		const uint64_t room = k % 4 == 3 ? 50 : (uint64_t)1 << (20 + k % 4 * 8);
+	for (size_t k = 0; k < 5 * ASC_ARRAY_SIZE(numbers); k++) {
+		const size_t n = numbers[k / 5], ordered = k % 5 == 4 ? n - rnd(n / 5 + 1) : 0;
+		const uint64_t room = k % 5 == 3 ? 50 : (uint64_t)1 << (20 + k % 5 * 8);
 		uint64_t *want = calloc(n, sizeof(*want));
 		struct asc_extents x = { .v = calloc(n, sizeof(*x.v)), .n = n };
 
 		assert_true(want && x.v);
 		for (size_t i = 0; i < n; i++)
-			want[i] = x.v[i] = (rnd(room) * 7 + (k & 1)) << ASC_EXTENT_ADDR |
+			want[i] = x.v[i] = (i < ordered ? i * 7 : rnd(room) * 7 + (k & 1))
+						   << ASC_EXTENT_ADDR |
 					   (rnd(1 << 17) | 1) << 3 | rnd(ASC_NSTATES);
 		asc_extents_sort(&x);
 		qsort(want, n, sizeof(*want), by_word);
@@ -164,7 +165,7 @@ static void test_many(void **state)
 	}
 }
 
-/* In a file: in parts, merged at once or in several steps, with equal ones and in order already. */
+/* In a file: in parts, merged at once or in several steps, with equal ones, in order already, or but for the end. */
 static void test_in_file(void **state)
 {
 	static const size_t numbers[][2] = { { 1, 100 },
@@ -178,9 +179,10 @@ static void test_in_file(void **state)
 
 	(void)state;
 	assert_true(fd >= 0);
-	for (size_t k = 0; k < 3 * ASC_ARRAY_SIZE(numbers); k++) {
-		const size_t n = numbers[k / 3][0], part = numbers[k / 3][1];
-		const uint64_t room = k % 3 == 2 ? 50 : (uint64_t)1 << 40;
+	for (size_t k = 0; k < 4 * ASC_ARRAY_SIZE(numbers); k++) {
+		const size_t n = numbers[k / 4][0], part = numbers[k / 4][1];
+		const size_t ordered = k % 4 == 1 ? n : k % 4 == 3 ? n - rnd(n / 5 + 1) : 0;
+		const uint64_t room = k % 4 == 2 ? 50 : (uint64_t)1 << 40;
 		uint64_t *want = calloc(n, sizeof(*want)), *got;
 		struct asc_spill s = { 0 };
 
@@ -189,9 +191,9 @@ static void test_in_file(void **state)
 		for (size_t i = 0; i < n; i++) {
 			if (i == s.cap)
 				assert_null(asc_spill_grow(&s, fd));
-			want[i] = s.words[i] = k % 3 == 1 ? i << ASC_EXTENT_ADDR
-							  : rnd(room) << ASC_EXTENT_ADDR |
-								    rnd(1 << 10);
+			want[i] = s.words[i] = i < ordered ? i << ASC_EXTENT_ADDR
+							   : rnd(room) << ASC_EXTENT_ADDR |
+								     rnd(1 << 10);
 		}
 		asc_spill_drop(s.words, 0, n);
 		assert_null(asc_words_sort_spilled(&s, fd, n, part));

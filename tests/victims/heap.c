@@ -5,7 +5,8 @@
  *
  * One thread only reads the clock and keeps its largest gap: the pause as the target itself sees
  * it. stdin: "gap" prints it in microseconds and starts anew; "load on|off" makes every thread
- * allocate and free all the time; "info FILE" writes malloc_info(0) without an allocation; "quit".
+ * allocate and free all the time; "info FILE" writes malloc_info(0) without an allocation; "take COUNT
+ * SIZE" allocates chunks in which what a list has left stays; "quit".
  */
 #include <fcntl.h>
 #include <malloc.h>
@@ -147,6 +148,17 @@ static size_t number(const char *text)
 	return (size_t)strtoull(text, NULL, 10);
 }
 
+static void take(const char *text)
+{
+	char *end;
+	size_t n = (size_t)strtoull(text, &end, 10), bytes = (size_t)strtoull(end, NULL, 10);
+
+	while (n--)
+		if (!malloc(bytes))
+			exit(2);
+	printf("took\n");
+}
+
 int main(int argc, char **argv)
 {
 	static char line[256], out[4096];
@@ -183,6 +195,8 @@ int main(int argc, char **argv)
 			break;
 		if (!strncmp(line, "info ", 5))
 			info(memory, line + 5);
+		else if (!strncmp(line, "take ", 5))
+			take(line + 5);
 		else if (!strcmp(line, "gap"))
 			printf("gap %.1f\n", (double)max_gap / 1000);
 		else if (!strcmp(line, "watch on") || !strcmp(line, "watch off"))
