@@ -126,6 +126,7 @@ struct asc_bin {
 	uint64_t count, bytes; /**< chunks, and their sizes without flag bits */
 	uint64_t raw_bytes; /**< sum of the size fields as malloc_info adds them (flag bits included) */
 	uint64_t raw_min, raw_max; /**< ditto, smallest and largest; 0 when empty */
+	uint8_t nr;	/**< bins: 1 = unsorted, 2..63 small, 64..126 large; fastbins from 0 on */
 	bool truncated; /**< the list could not be followed to its end: a finding says why */
 };
 
@@ -148,8 +149,9 @@ struct asc_arena {
 	uint64_t system_mem, max_system_mem;
 	bool have_fastchunks;
 
-	struct asc_bin fast[ASC_NFASTBINS_MAX];
-	struct asc_bin bins[ASC_NBINS]; /**< 1 = unsorted, 2..63 small, 64..126 large */
+	/** Lists that are not empty, or could not be followed, by number. asc_arena_bin() finds one. */
+	struct asc_bin *fast, *bins;
+	unsigned nfast, nbins;
 
 	struct asc_region *regions; /**< by address */
 	size_t nregions;
@@ -173,7 +175,20 @@ struct asc_mmapped {
 	bool hugetlb;
 };
 
+/**
+ * Those of a heap, by address: a word each, for there may be millions of pages with one. Those that are
+ * too long for that stand in a table beside it. asc_mmapped_at() reads both.
+ */
+struct asc_mmapped_table {
+	uint64_t *v;
+	size_t n;
+	struct asc_mmapped *odd; /**< by address */
+	size_t nodd;
+	bool on_disk; /**< v is mapped from a file */
+};
+
 struct asc_tcache_bin {
+	uint32_t nr;
 	uint32_t count;	 /**< chunks found in the list */
 	uint32_t stated; /**< as the tcache's own counter says */
 	uint64_t bytes;	 /**< sum of chunk sizes */
@@ -190,7 +205,8 @@ struct asc_heap_thread {
 	bool tcache_known;    /**< false: it may have one, and its chunks look in use */
 	bool tcache_disabled; /**< 2.43: tcache_count = 0 */
 	uint64_t cached_chunks, cached_bytes;
-	struct asc_tcache_bin bins[ASC_NTCACHE_MAX];
+	struct asc_tcache_bin *bins; /**< those with chunks, found or stated, by number */
+	size_t nbins;
 	asc_addr *entries; /**< every cached chunk's header, sorted by address */
 	size_t nentries;
 };
@@ -256,9 +272,8 @@ struct asc_heap {
 	struct asc_params params;
 	struct asc_arena *arenas; /**< in list order */
 	size_t narenas;
-	bool ring_broken;	     /**< the arena list could not be followed to its end */
-	struct asc_mmapped *mmapped; /**< by address */
-	size_t nmmapped;
+	bool ring_broken; /**< the arena list could not be followed to its end */
+	struct asc_mmapped_table mmapped;
 	uint64_t mmapped_bytes;		 /**< sum of totals found */
 	bool mmapped_complete;		 /**< count and sum agree with mp_ */
 	struct asc_heap_thread *threads; /**< in the target's order */
@@ -278,9 +293,10 @@ ASC_API void asc_heap_freep(struct asc_heap **heap);
 
 /** Where an address is. Pointers into the heap. */
 struct asc_where {
-	const struct asc_arena *arena;		    /**< or NULL */
-	const struct asc_region *region;	    /**< or NULL */
-	const struct asc_mmapped *mmapped;	    /**< or NULL */
+	const struct asc_arena *arena;	 /**< or NULL */
+	const struct asc_region *region; /**< or NULL */
+	bool in_mmapped;		 /**< in that one: */
+	struct asc_mmapped mmapped;
 	bool in_header;				    /**< in a heap_info or malloc_state */
 	bool have_chunk;			    /**< only after a walk */
 	struct asc_chunk chunk, prev, next;	    /**< size 0: none */
@@ -290,6 +306,11 @@ struct asc_where {
 /** @return false if the address is in nothing of malloc's */
 ASC_API bool asc_heap_where(const struct asc_heap *heap, asc_addr addr, struct asc_where *ret);
 
+/** The chunk at @p i, which is below heap->mmapped.n. */
+ASC_API struct asc_mmapped asc_mmapped_at(const struct asc_heap *heap, size_t i);
+/** All in order: @p i begins at 0. @return false: there is none any more */
+ASC_API bool asc_mmapped_next(const struct asc_heap *heap, size_t *i, struct asc_mmapped *ret);
+
 /** Walk the chunks of a region in address order; needs heap->walked. */
 struct asc_chunk_iter {
 	const struct asc_region *region;
@@ -298,6 +319,10 @@ struct asc_chunk_iter {
 };
 ASC_API void asc_chunk_iter_init(struct asc_chunk_iter *it, const struct asc_region *region);
 ASC_API bool asc_chunk_next(struct asc_chunk_iter *it, struct asc_chunk *ret);
+
+/** A list of an arena by its number; an empty one without a number where there is nothing in it. */
+ASC_API const struct asc_bin *asc_arena_bin(const struct asc_arena *arena, unsigned nr);
+ASC_API const struct asc_bin *asc_arena_fastbin(const struct asc_arena *arena, unsigned nr);
 
 /** Bin number (1..127) for a chunk size, by the rules of the heap's libc. */
 ASC_API unsigned asc_bin_index(const struct asc_heap_libc *libc, uint64_t size);

@@ -374,7 +374,7 @@ static struct asc_error *about_used(struct builder *b)
 			"%s (%u%% of RSS) is in %zu chunks with a mapping of their own: they go "
 			"back at once when they are freed.",
 			size_text(x, l->mmapped_chunks), percent(l->mmapped_chunks, f->rss),
-			f->in->heap ? f->in->heap->nmmapped : 0));
+			f->in->heap ? f->in->heap->mmapped.n : 0));
 	for (size_t i = 0; i < l->nother; i++)
 		if (!most || l->other[i].bytes > most->bytes)
 			most = &l->other[i];

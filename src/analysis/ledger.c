@@ -194,15 +194,16 @@ static struct asc_error *claim_mmapped(claim_vec *v, const struct asc_heap *heap
 {
 	struct claim row = { .kind = CLAIM_MMAPPED, .heap = h };
 
-	for (size_t i = 0; i < heap->nmmapped; i++) {
-		const struct asc_mmapped *m = &heap->mmapped[i];
+	struct asc_mmapped m;
+
+	for (size_t i = 0; asc_mmapped_next(heap, &i, &m);) {
 		uint64_t end;
 
-		if (!asc_add(m->start, m->total, &end))
+		if (!asc_add(m.start, m.total, &end))
 			continue;
-		if (m->start != row.end) {
+		if (m.start != row.end) {
 			ASC_TRY(claim(v, row));
-			row.start = m->start;
+			row.start = m.start;
 		}
 		row.end = end;
 	}

@@ -59,7 +59,7 @@ static void size_line(FILE *f, const struct asc_heap *h, uint64_t from, uint64_t
 
 static void fast_sizes(FILE *f, const struct asc_heap *h, const struct asc_arena *a, struct sums *s)
 {
-	for (unsigned i = 0; i < ASC_NFASTBINS_MAX; i++) {
+	for (unsigned i = 0; i < a->nfast; i++) {
 		const struct asc_bin *b = &a->fast[i];
 
 		if (!b->count)
@@ -73,14 +73,14 @@ static void fast_sizes(FILE *f, const struct asc_heap *h, const struct asc_arena
 
 static void bin_sizes(FILE *f, const struct asc_heap *h, const struct asc_arena *a, struct sums *s)
 {
-	const struct asc_bin *unsorted = &a->bins[1];
+	const struct asc_bin *unsorted = asc_arena_bin(a, 1);
 
-	for (unsigned i = 1; i < ASC_NBINS; i++) {
+	for (unsigned i = 0; i < a->nbins; i++) {
 		const struct asc_bin *b = &a->bins[i];
 
 		s->nrest += b->count;
 		s->rest += b->raw_bytes;
-		if (b->count && i > 1)
+		if (b->count && b->nr > 1)
 			size_line(f, h, b->raw_min, b->raw_max, b->raw_bytes, b->count);
 	}
 	if (!unsorted->count)
@@ -177,10 +177,10 @@ static struct asc_error *check_whole(const struct asc_heap *h)
 	for (size_t i = 0; i < h->narenas; i++) {
 		const struct asc_arena *a = &h->arenas[i];
 
-		for (unsigned j = 0; j < ASC_NFASTBINS_MAX; j++)
+		for (unsigned j = 0; j < a->nfast; j++)
 			if (a->fast[j].truncated)
 				return truncated(a, "a fastbin");
-		for (unsigned j = 1; j < ASC_NBINS; j++)
+		for (unsigned j = 0; j < a->nbins; j++)
 			if (a->bins[j].truncated)
 				return truncated(a, "a bin");
 	}
@@ -227,9 +227,9 @@ static uint64_t free_bytes(const struct asc_arena *a)
 {
 	uint64_t bytes = a->top_size;
 
-	for (unsigned i = 0; i < ASC_NFASTBINS_MAX; i++)
+	for (unsigned i = 0; i < a->nfast; i++)
 		bytes += a->fast[i].bytes;
-	for (unsigned i = 1; i < ASC_NBINS; i++)
+	for (unsigned i = 0; i < a->nbins; i++)
 		bytes += a->bins[i].bytes;
 	return bytes;
 }

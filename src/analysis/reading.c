@@ -19,6 +19,7 @@ static void look(const struct asc_source *s, struct asc_quiet *q)
 
 	q->busy = false;
 	asc_target_keep_pages(s->live, true);
+	asc_target_fetch_early(s->live);
 	for (size_t i = 0; i < s->nlibcs && !q->busy; i++)
 		q->busy = asc_heap_busy(s->live, s->modules, &s->libcs[i], &arena, &tid);
 	asc_target_keep_pages(s->live, false);

@@ -276,7 +276,7 @@ static void put_mmapped(const struct asc_session *s, struct asc_out *o)
 	bool known = s->ledger && s->ledger->known;
 
 	for (size_t h = 0; h < s->nheaps; h++) {
-		count += s->heaps[h] ? s->heaps[h]->nmmapped : 0;
+		count += s->heaps[h] ? s->heaps[h]->mmapped.n : 0;
 		bytes += s->heaps[h] ? s->heaps[h]->mmapped_bytes : 0;
 	}
 	asc_out_object(o, "mmapped", NULL);

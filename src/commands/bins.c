@@ -53,13 +53,13 @@ static bool wanted(const char *kind, const char *this)
 }
 
 /* @return rows that it was worth, as all of these do */
-static size_t put_bin(struct asc_out *o, const struct asc_arena *a, const char *kind, unsigned bin,
+static size_t put_bin(struct asc_out *o, const struct asc_arena *a, const char *kind,
 		      const struct asc_bin *b)
 {
 	const struct list l = {
 		.arena = (int)a->index,
 		.kind = kind,
-		.bin = bin,
+		.bin = b->nr,
 		.count = b->count,
 		.bytes = b->bytes,
 		.min = b->raw_min & ~UINT64_C(7),
@@ -67,23 +67,22 @@ static size_t put_bin(struct asc_out *o, const struct asc_arena *a, const char *
 		.truncated = b->truncated,
 	};
 
-	if (!b->count && !b->truncated)
-		return 0;
 	put(o, &l);
 	return 1;
 }
 
-static size_t put_arena(struct asc_out *o, const struct asc_heap *heap, const struct asc_arena *a,
-			const char *kind)
+static size_t put_arena(struct asc_out *o, const struct asc_arena *a, const char *kind)
 {
 	size_t n = 0;
 
-	for (unsigned i = 0; wanted(kind, "fast") && i < heap->libc.nfastbins; i++)
-		n += put_bin(o, a, "fast", i, &a->fast[i]);
-	for (unsigned i = 1; i < ASC_NBINS; i++) {
-		const char *this = i == 1 ? "unsorted" : i < 64 ? "small" : "large";
+	for (unsigned i = 0; wanted(kind, "fast") && i < a->nfast; i++)
+		n += put_bin(o, a, "fast", &a->fast[i]);
+	for (unsigned i = 0; i < a->nbins; i++) {
+		const unsigned nr = a->bins[i].nr;
+		const char *this = nr == 1 ? "unsorted" : nr < 64 ? "small" : "large";
+
 		if (wanted(kind, this))
-			n += put_bin(o, a, this, i, &a->bins[i]);
+			n += put_bin(o, a, this, &a->bins[i]);
 	}
 	return n;
 }
@@ -92,12 +91,12 @@ static size_t put_tcache(struct asc_out *o, const struct asc_heap_thread *t)
 {
 	size_t n = 0;
 
-	for (unsigned i = 0; i < ASC_NTCACHE_MAX; i++) {
+	for (size_t i = 0; i < t->nbins; i++) {
 		const struct asc_tcache_bin *b = &t->bins[i];
 		const struct list l = {
 			.arena = t->arena,
 			.kind = "tcache",
-			.bin = i,
+			.bin = b->nr,
 			.tid = t->tid,
 			.count = b->count,
 			.bytes = b->bytes,
@@ -105,10 +104,9 @@ static size_t put_tcache(struct asc_out *o, const struct asc_heap_thread *t)
 			.max = b->max,
 			.truncated = b->count != b->stated,
 		};
-		if (b->count || b->stated) {
-			put(o, &l);
-			n++;
-		}
+
+		put(o, &l);
+		n++;
 	}
 	return n;
 }
@@ -124,7 +122,7 @@ size_t asc_put_bins(const struct asc_heap *heap, struct asc_out *o, int arena, c
 	}
 	for (size_t i = 0; i < heap->narenas; i++) {
 		if (arena < 0 || heap->arenas[i].index == (unsigned)arena)
-			n += put_arena(o, heap, &heap->arenas[i], kind);
+			n += put_arena(o, &heap->arenas[i], kind);
 	}
 	asc_out_table_end(o);
 	return n;

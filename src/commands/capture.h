@@ -25,6 +25,11 @@ ASC_MUST struct asc_error *asc_capture_optimistic_run(struct asc_session *s, uns
 void asc_session_freeze(const struct asc_session *s, bool begin);
 /* ARENASCOPE_FAULT=stall:MS, for tests: reading is as slow as that, in every stop. */
 void asc_session_stall(void);
+/*
+ * ARENASCOPE_FAULT=sealed:1, for tests: stop ourselves when the target runs again, before what was fetched is
+ * looked at. sealed:2, true: say that it does not suffice.
+ */
+bool asc_session_sealed(void);
 
 /* ---- session.c ---- */
 /* Everything that one stop has read. */

@@ -68,3 +68,13 @@ void asc_session_stall(void)
 	if (ms)
 		nanosleep(&nap, NULL);
 }
+
+bool asc_session_sealed(void)
+{
+	enum { STAND_STILL = 1, TOO_LITTLE = 2 };
+	const unsigned want = asc_fault_number("sealed");
+
+	if (want == STAND_STILL)
+		raise(SIGSTOP);
+	return want == TOO_LITTLE;
+}

@@ -75,16 +75,17 @@ static const char mmapped_state[] = "mmapped";
 
 static bool list_mmapped(struct asc_out *o, const struct asc_heap *heap, struct filter *f)
 {
-	for (size_t i = 0; i < heap->nmmapped; i++) {
-		const struct asc_mmapped *m = &heap->mmapped[i];
-		if (m->size < f->lo || m->size > f->hi)
+	struct asc_mmapped m;
+
+	for (size_t i = 0; asc_mmapped_next(heap, &i, &m);) {
+		if (m.size < f->lo || m.size > f->hi)
 			continue;
 		if (f->put == f->limit)
 			return false;
 		const struct asc_value v[] = {
-			ASC_V_ADDR(m->chunk),
-			ASC_V_ADDR(m->chunk + heap->libc.hdr),
-			asc_out_is_text(o) ? ASC_V_COUNT(m->size) : ASC_V_BYTES(m->size),
+			ASC_V_ADDR(m.chunk),
+			ASC_V_ADDR(m.chunk + heap->libc.hdr),
+			asc_out_is_text(o) ? ASC_V_COUNT(m.size) : ASC_V_BYTES(m.size),
 			ASC_V_STR(mmapped_state),
 			ASC_V_NONE,
 			ASC_V_NONE,

@@ -66,7 +66,7 @@ static void put_place(struct asc_session *s, struct asc_out *o, asc_addr addr)
 
 static const char *what_of(const struct asc_where *w)
 {
-	if (w->mmapped)
+	if (w->in_mmapped)
 		return "mmapped chunk";
 	if (w->in_header)
 		return "header of an arena or heap";
@@ -102,9 +102,9 @@ static void put_malloc(struct asc_out *o, const struct asc_heap *heap, const str
 		      w->arena ? ASC_V_COUNT(w->arena->index) : ASC_V_NONE);
 	asc_out_field(o, "heap", w->region ? "heap" : NULL,
 		      w->region ? ASC_V_ADDR(w->region->start) : ASC_V_NONE);
-	if (w->mmapped) {
-		const struct asc_chunk c = { .addr = w->mmapped->chunk,
-					     .size = w->mmapped->size,
+	if (w->in_mmapped) {
+		const struct asc_chunk c = { .addr = w->mmapped.chunk,
+					     .size = w->mmapped.size,
 					     .state = ASC_INUSE };
 		put_chunk(o, "chunk", "chunk", &c, heap->libc.hdr);
 		return;

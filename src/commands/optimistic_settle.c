@@ -132,17 +132,16 @@ static struct asc_error *settle_mmapped(struct asc_round *r, asc_range_vec *ret)
 {
 	const struct asc_heap *h = r->s->heaps[0];
 	const uint64_t page = h->page_size;
+	struct asc_mmapped m, was;
 	size_t k = 0;
+	bool more = asc_mmapped_next(r->first, &k, &was);
 
-	for (size_t i = 0; i < h->nmmapped; i++) {
-		const struct asc_mmapped *m = &h->mmapped[i], *was;
-
-		while (k < r->first->nmmapped && r->first->mmapped[k].start < m->start)
-			k++;
-		was = k < r->first->nmmapped ? &r->first->mmapped[k] : NULL;
-		if (was && was->start == m->start && was->chunk == m->chunk && was->size == m->size)
+	for (size_t i = 0; asc_mmapped_next(h, &i, &m);) {
+		while (more && was.start < m.start)
+			more = asc_mmapped_next(r->first, &k, &was);
+		if (more && was.start == m.start && was.chunk == m.chunk && was.size == m.size)
 			ASC_TRY(asc_vec_push(
-				ret, ((struct asc_range){ asc_align_down(m->chunk, page), page })));
+				ret, ((struct asc_range){ asc_align_down(m.chunk, page), page })));
 	}
 	return NULL;
 }

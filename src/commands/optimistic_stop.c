@@ -65,6 +65,7 @@ struct asc_error *asc_round_need_residency(const struct asc_residency *res)
 struct asc_error *asc_round_plan(struct asc_round *r)
 {
 	const uint64_t page = asc_target_page_size(r->s->live);
+	struct asc_mmapped m;
 
 	r->lists.len = r->hopeless.len = 0;
 	r->blind = false;
@@ -89,9 +90,8 @@ struct asc_error *asc_round_plan(struct asc_round *r)
 		r->lists.len = begin; /* a page that it shares with another's may be lost */
 		ASC_TRY(asc_vec_push(&r->hopeless, a->addr));
 	}
-	for (size_t i = 0; r->first && i < r->first->nmmapped; i++)
-		ASC_TRY(asc_vec_push(&r->lists,
-				     ((struct asc_range){ r->first->mmapped[i].start, page })));
+	for (size_t i = 0; r->first && asc_mmapped_next(r->first, &i, &m);)
+		ASC_TRY(asc_vec_push(&r->lists, ((struct asc_range){ m.start, page })));
 	asc_ranges_normalise(&r->lists);
 	return NULL;
 }
@@ -101,11 +101,11 @@ struct asc_error *asc_round_plan(struct asc_round *r)
 /* Were all lists of this arena followed to their ends? */
 static bool is_listed(const struct asc_arena *a)
 {
-	for (size_t i = 0; i < ASC_NFASTBINS_MAX; i++) {
+	for (size_t i = 0; i < a->nfast; i++) {
 		if (a->fast[i].truncated)
 			return false;
 	}
-	for (size_t i = 0; i < ASC_NBINS; i++) {
+	for (size_t i = 0; i < a->nbins; i++) {
 		if (a->bins[i].truncated)
 			return false;
 	}
@@ -211,6 +211,7 @@ static struct asc_error *find_thread_pages(struct asc_round *r)
 	const uint64_t page = asc_target_page_size(r->s->live);
 	ASC_AUTO(asc_range_vec_free) asc_range_vec heap = { 0 };
 	const struct asc_thread *t;
+	struct asc_mmapped c;
 	size_t n;
 
 	r->but.len = 0;
@@ -236,9 +237,9 @@ static struct asc_error *find_thread_pages(struct asc_round *r)
 					       asc_align_up(a->regions[k].end, page)));
 	}
 	/* a mapping of a stack and one behind it may be one */
-	for (size_t i = 0; i < r->first->nmmapped; i++)
-		ASC_TRY(asc_ranges_add(&heap, asc_align_down(r->first->mmapped[i].start, page),
-				       asc_align_down(r->first->mmapped[i].start, page) + page));
+	for (size_t i = 0; asc_mmapped_next(r->first, &i, &c);)
+		ASC_TRY(asc_ranges_add(&heap, asc_align_down(c.start, page),
+				       asc_align_down(c.start, page) + page));
 	asc_ranges_normalise(&heap);
 	return asc_ranges_subtract(&r->but, &heap);
 }

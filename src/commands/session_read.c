@@ -19,12 +19,15 @@
 #include "target/foresight.h"
 #include "target/readers.h"
 #include "target/stackplan.h"
+#include "target/urgency.h"
 
 enum {
 	THREAD_US = 25,		/* of the pause */
 	BYTES_PER_MS = 5000000, /* ditto: 5 GB/s */
 	MANY_THREADS = 32,
 	FORESEEN_PAGES = 4096,
+	SPARE_A_THREAD = 2, /* where they are known */
+	LOOK_THREADS = 1500,
 	PAGES_A_THREAD = 16, /* control block, tcache, and what is in it */
 	WARM_BYTES = 10 << 20,
 	MANY_CHUNKS = 96 << 20,	     /* bytes: a report keeps not all in memory */
@@ -144,6 +147,8 @@ static enum asc_capture_mode choose(struct asc_session *s, unsigned needs, uint6
 struct before {
 	struct asc_foresight *foresight;
 	struct asc_capture_buf *stacks; /* warm memory */
+	bool rehearsed;			/* the whole heap: the pages of it are known */
+	bool brief;			/* some milliseconds, if nobody else has the CPU */
 };
 
 static void free_before(struct before *b)
@@ -156,7 +161,7 @@ static void free_before(struct before *b)
  * With many threads a stop is spent on thousands of small reads all over the heap: which they will be
  * is learnt beforehand.
  */
-static void rehearse(struct asc_session *s, unsigned needs, const struct asc_residency *res)
+static bool rehearse(struct asc_session *s, unsigned needs, const struct asc_residency *res)
 {
 	const struct asc_heap_opts ho = {
 		.depth = needs & (ASC_NEED_LISTS | ASC_NEED_WALK) ? ASC_DEPTH_LISTS
@@ -164,19 +169,32 @@ static void rehearse(struct asc_session *s, unsigned needs, const struct asc_res
 		.max_findings = 1,
 		.rehearsal = true,
 	};
+	bool whole = true;
 	size_t n;
 
 	asc_target_threads(s->live, &n);
+	/* with the thread pointers there are tcaches in it, too; of more threads they would not fit */
+	if (n <= LOOK_THREADS && !s->opts.no_stop)
+		asc_error_free(asc_live_look_early(s->live, res));
 	if (!asc_target_rehearse(s->live, FORESEEN_PAGES))
-		return;
+		return false;
+	for (size_t i = 0; i < s->nlibcs; i++) {
+		asc_addr arena;
+		pid_t tid;
+
+		asc_heap_busy(s->live, s->modules, &s->libcs[i], &arena, &tid);
+	}
+	asc_target_mark_early(s->live);
 	for (size_t i = 0; i < s->nlibcs; i++) {
 		struct asc_heap *heap = NULL;
 
 		/* it runs, so that nothing has to add up */
 		asc_error_free(asc_heap_read(s->live, &s->libcs[i], res, &ho, &heap));
+		whole &= heap && heap->complete && heap->tcaches_known && !heap->nfindings;
 		asc_heap_free(heap);
 	}
-	asc_target_rehearsed(s->live, n * PAGES_A_THREAD);
+	asc_target_rehearsed(s->live, res, n * (whole ? SPARE_A_THREAD : PAGES_A_THREAD));
+	return whole;
 }
 
 /*
@@ -203,8 +221,9 @@ static void prepare_many(struct asc_session *s, unsigned needs, struct before *b
 	asc_target_threads(s->live, &n);
 	if (n < MANY_THREADS)
 		return;
+	b->brief = !(needs & ASC_NEED_WALK);
 	if (needs & ASC_NEED_HEAPS)
-		rehearse(s, needs, b->foresight ? b->foresight->residency : NULL);
+		b->rehearsed = rehearse(s, needs, b->foresight ? b->foresight->residency : NULL);
 	if (needs & ASC_NEED_STACKS)
 		asc_error_free(asc_capture_buf_new(STACK_GUESS + n * STACK_GUESS_EACH, &b->stacks));
 	warm_up();
@@ -297,15 +316,21 @@ static struct asc_error *new_heaps(struct asc_session *s)
 	return NULL;
 }
 
-struct asc_error *asc_session_read_heaps(struct asc_session *s, unsigned needs)
+static struct asc_error *read_heaps(struct asc_session *s, const struct asc_heap_opts *ho)
 {
 	const struct asc_source src = source_of(s);
-	const struct asc_heap_opts ho = heap_opts(s, needs);
 
 	if (!s->nlibcs)
 		return NULL;
 	ASC_TRY(new_heaps(s));
-	return asc_read_heaps(&src, s->residency, &ho, s->heaps, &s->other_libcs);
+	return asc_read_heaps(&src, s->residency, ho, s->heaps, &s->other_libcs);
+}
+
+struct asc_error *asc_session_read_heaps(struct asc_session *s, unsigned needs)
+{
+	const struct asc_heap_opts ho = heap_opts(s, needs);
+
+	return read_heaps(s, &ho);
 }
 
 /* Stacks are looked at when the target runs on, and with them the locks that threads wait for. */
@@ -339,19 +364,49 @@ struct asc_error *asc_session_residency(struct asc_session *s, unsigned needs,
 	return NULL;
 }
 
+/* What was rehearsed, and is all here: the target need not wait until it has been looked at. */
+static bool seal(struct asc_session *s, unsigned needs, const struct before *before)
+{
+	return before && before->rehearsed && !s->busy && !s->opts.hold &&
+	       !(needs & (ASC_NEED_WALK | ASC_NEED_STACKS)) && asc_target_seal(s->live);
+}
+
+/* The target runs; what was fetched in the stop is the heap. @p ret_done false: it does not suffice. */
+static struct asc_error *read_sealed(struct asc_session *s, unsigned needs, bool *ret_done)
+{
+	struct asc_heap_opts ho = heap_opts(s, needs);
+	struct asc_error *err;
+
+	ho.rehearsal = ho.rehearsed = true;
+	*ret_done = !asc_session_sealed();
+	err = read_heaps(s, &ho);
+	*ret_done &= asc_target_unseal(s->live);
+	if (*ret_done)
+		return err;
+	asc_error_free(err);
+	asc_session_forget(s);
+	return NULL;
+}
+
 /*
  * With the target stopped: everything that must be of this moment. The heap is read where it is: one
- * pass over it takes no longer than to copy it, and keeps a hundredth of it.
+ * pass over it takes no longer than to copy it, and keeps a hundredth of it. @p ret_sealed: it is here to
+ * be read after the release.
  */
-static struct asc_error *read_stopped(struct asc_session *s, unsigned needs, struct before *before)
+static struct asc_error *read_stopped(struct asc_session *s, unsigned needs, struct before *before,
+				      bool *ret_sealed)
 {
+	*ret_sealed = false;
 	asc_target_keep_pages(s->live, true);
 	if (needs & PAGES_NEEDS)
 		ASC_TRY(asc_session_residency(s, needs, before ? before->foresight : NULL));
 	asc_session_stall();
 	asc_target_fetch(s->live, s->residency, NULL, 0);
-	if (needs & ASC_NEED_HEAPS)
-		ASC_TRY(asc_session_read_heaps(s, needs));
+	if (needs & ASC_NEED_HEAPS) {
+		*ret_sealed = seal(s, needs, before);
+		if (!*ret_sealed)
+			ASC_TRY(asc_session_read_heaps(s, needs));
+	}
 	return needs & ASC_NEED_STACKS && !s->opts.hold
 		       ? copy_stacks(s, before ? &before->stacks : NULL)
 		       : NULL;
@@ -363,8 +418,10 @@ static struct asc_error *read_stopped(struct asc_session *s, unsigned needs, str
  */
 static struct asc_error *read_running(struct asc_session *s, unsigned needs)
 {
+	bool sealed;
+
 	s->possibly_inconsistent = false;
-	ASC_TRY(read_stopped(s, needs, NULL));
+	ASC_TRY(read_stopped(s, needs, NULL, &sealed));
 	s->ran = asc_live_mark_runners(s->live, s->data);
 	s->possibly_inconsistent = s->ran;
 	if (!s->ran || !s->nheaps)
@@ -372,7 +429,7 @@ static struct asc_error *read_running(struct asc_session *s, unsigned needs)
 	struct asc_provenance how = s->provenance;
 	asc_session_forget(s);
 	s->provenance = how;
-	ASC_TRY(read_stopped(s, needs, NULL));
+	ASC_TRY(read_stopped(s, needs, NULL, &sealed));
 	s->ran = asc_live_mark_runners(s->live, s->data);
 	return NULL;
 }
@@ -447,12 +504,43 @@ static struct asc_error *read_optimistic(struct asc_session *s, unsigned *want,
 	return use_copy(s, *want);
 }
 
+/* One stop. @p ret_done false, without an error: what was foreseen did not suffice, and it takes another. */
+static struct asc_error *read_round(struct asc_session *s, unsigned needs, struct before *before,
+				    unsigned round, bool *ret_done)
+{
+	struct asc_urgency urgency = { 0 };
+	struct asc_pause last = { 0 };
+	bool sealed = false;
+	struct asc_error *err;
+
+	s->provenance.engine = s->opts.no_stop || s->opts.hold ? "direct" : "copy";
+	s->provenance.rounds = s->opts.no_stop ? 0 : round;
+	before->rehearsed &= round == 1;
+	*ret_done = true;
+	if (before->brief && !s->opts.hold && !s->opts.no_stop)
+		asc_urgent(&urgency);
+	err = asc_session_stop_quiet(s);
+	s->taken_at = time(NULL);
+	if (!err)
+		err = s->opts.no_stop ? read_running(s, needs)
+				      : read_stopped(s, needs, before, &sealed);
+	asc_target_keep_pages(s->live, false);
+	if (s->opts.hold && !err)
+		return NULL;
+	asc_target_release(s->live, &last);
+	asc_not_urgent(&urgency);
+	last.ms = s->pause.ms > last.ms ? s->pause.ms : last.ms;
+	s->pause = last;
+	return sealed && !err ? read_sealed(s, needs, ret_done) : err;
+}
+
 static struct asc_error *read_stop(struct asc_session *s, unsigned *want)
 {
 	uint64_t bytes = 0;
 	ASC_AUTO(free_before) struct before before = { 0 };
 	struct asc_error *err = prepare(s, want, &bytes, &before);
 	const unsigned needs = *want;
+	bool done = false;
 
 	if (!err && choose(s, needs, bytes) == ASC_CAP_OPTIMISTIC) {
 		asc_session_note(s,
@@ -463,20 +551,16 @@ static struct asc_error *read_stop(struct asc_session *s, unsigned *want)
 				 (unsigned long long)s->opts.max_pause_ms);
 		return read_optimistic(s, want, asc_take(before.foresight));
 	}
-	s->provenance.engine = s->opts.no_stop || s->opts.hold ? "direct" : "copy";
-	s->provenance.rounds = !s->opts.no_stop;
-
-	if (!err)
-		err = asc_session_stop_quiet(s);
-	s->taken_at = time(NULL);
-	if (!err)
-		err = s->opts.no_stop ? read_running(s, needs) : read_stopped(s, needs, &before);
-	asc_target_keep_pages(s->live, false);
+	s->pause = (struct asc_pause){ 0 };
+	if (err)
+		asc_target_release(s->live, &s->pause);
+	for (unsigned round = 1; !err && !done; round++)
+		err = read_round(s, needs, &before, round, &done);
 	if (s->opts.hold && !err) {
 		asc_session_note(s, "held: the target stays stopped");
 		return NULL;
 	}
-	asc_target_release(s->live, &s->pause);
+	asc_target_forget_rehearsal(s->live);
 	if (s->pause.watchdog)
 		asc_session_doubt(s);
 	say_pause(s);

@@ -107,6 +107,7 @@ static struct asc_error *add_plain(struct sizes *z)
 static struct asc_error *count_heap(struct sizes *z, const struct asc_heap *heap)
 {
 	struct asc_chunk_iter it;
+	struct asc_mmapped m;
 	const uint64_t *words;
 	size_t n;
 
@@ -120,8 +121,8 @@ static struct asc_error *count_heap(struct sizes *z, const struct asc_heap *heap
 			}
 		}
 	}
-	for (size_t i = 0; i < heap->nmmapped; i++)
-		ASC_TRY(add(z, heap->mmapped[i].total, true, 1));
+	for (size_t i = 0; asc_mmapped_next(heap, &i, &m);)
+		ASC_TRY(add(z, m.total, true, 1));
 	return NULL;
 }
 

@@ -276,7 +276,7 @@ static struct asc_error *check_binmap(struct asc_model *m, size_t arena, unsigne
 	asc_addr at = m->h->arenas[arena].addr + f.off + 4u * (bin / 32);
 	uint64_t bits;
 
-	if (!f.present || bin < FIRST_SMALL || !m->h->arenas[arena].bins[bin].count ||
+	if (!f.present || bin < FIRST_SMALL || !m->lists.bins[bin].count ||
 	    !asc_model_uint(m, at, 4, &bits) || bits >> bin % 32 & 1)
 		return NULL;
 	return asc_model_find(
@@ -393,15 +393,14 @@ static struct mark mark(const struct asc_model *m, size_t arena, uint64_t budget
 static void back_to(struct asc_model *m, size_t arena, bool fast, const struct mark *to)
 {
 	struct asc_extents *x = &m->work[arena].members;
-	struct asc_arena *a = &m->h->arenas[arena];
 
 	x->n = to->members;
 	x->nlarge = to->large;
 	while (m->findings.len > to->findings)
 		free(m->findings.data[--m->findings.len].message);
-	memset(a->bins, 0, sizeof(a->bins));
+	memset(m->lists.bins, 0, sizeof(m->lists.bins));
 	if (fast)
-		memset(a->fast, 0, sizeof(a->fast));
+		memset(m->lists.fast, 0, sizeof(m->lists.fast));
 }
 
 /* How to follow lists. */
@@ -428,7 +427,7 @@ static struct asc_error *follow(struct asc_model *m, size_t arena, unsigned firs
 		    i < asc_bin_index(&m->h->libc, ASC_PLAN_LARGE))
 			continue;
 		b.head = asc_bin_at(m->l, a->addr, i);
-		b.out = &a->bins[i];
+		b.out = &m->lists.bins[i];
 		ASC_TRY(walk_bin(&b));
 		way->cut = b.cut;
 		way->budget = b.budget;
@@ -453,7 +452,7 @@ static struct asc_error *follow_fast(struct asc_model *m, size_t arena, struct w
 				  .by_hand = way->by_hand };
 
 		w.head = a->addr + l->malloc_state_fastbinsY.off + (uint64_t)i * l->word;
-		w.out = &a->fast[i];
+		w.out = &m->lists.fast[i];
 		ASC_TRY(walk_fast(&w));
 		way->cut = w.cut;
 		way->budget = w.budget;

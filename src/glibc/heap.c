@@ -47,6 +47,8 @@ static void free_arena(struct asc_arena *a)
 	else
 		free(a->extents.v);
 	free(a->extents.large);
+	free(a->fast);
+	free(a->bins);
 	free(a->threads);
 }
 
@@ -56,12 +58,14 @@ void asc_heap_free(struct asc_heap *h)
 		return;
 	for (size_t i = 0; i < h->narenas; i++)
 		free_arena(&h->arenas[i]);
-	for (size_t i = 0; i < h->nthreads; i++)
+	for (size_t i = 0; i < h->nthreads; i++) {
+		free(h->threads[i].bins);
 		free(h->threads[i].entries);
+	}
 	for (size_t i = 0; i < h->nfindings; i++)
 		free(h->findings[i].message);
 	free(h->arenas);
-	free(h->mmapped);
+	asc_mmapped_free(&h->mmapped);
 	free(h->threads);
 	free(h->findings);
 	free(h);
@@ -214,6 +218,7 @@ static struct asc_error *read_arena(struct asc_model *m, size_t i)
 	if (walk && !pieces)
 		ASC_TRY(asc_sweep_arena(m, i));
 	ASC_TRY(asc_lists_read(m, i));
+	ASC_TRY(asc_lists_keep(m, &m->h->arenas[i]));
 	ASC_TRY(asc_tops_push(m, i));
 	asc_sweep_drop(m, i, false);
 	ASC_TRY(asc_members_settle(m, i));
@@ -261,8 +266,12 @@ static struct asc_error *read_all(struct asc_model *m)
 		/* where the main arena's pieces are is told by its lists */
 		if (m->opts->depth == ASC_DEPTH_THREADS && !m->work[i].pieces)
 			continue;
-		if (!wanted(m, i) || (m->opts->rehearsal && !worth_rehearsing(m, i)))
+		if (!wanted(m, i))
 			continue;
+		if (m->opts->rehearsal && !m->opts->rehearsed && !worth_rehearsing(m, i)) {
+			m->h->complete = false;
+			continue;
+		}
 		ASC_TRY(read_arena(m, i));
 		if (m->opts->depth == ASC_DEPTH_LISTS)
 			ASC_TRY(asc_model_progress(m, 0));

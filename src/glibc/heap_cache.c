@@ -75,7 +75,8 @@ bool asc_model_get(struct asc_model *m, asc_addr addr, void *buf, size_t len)
 	if (thrashing(&m->cache, addr, len)) {
 		m->cache.misses++;
 		/* without the pages that are kept for others */
-		return (!m->opts->rehearsal && asc_read_beside(m->t, addr, buf, len) == len) ||
+		return (!m->opts->rehearsal && !asc_target_has(m->t, addr) &&
+			asc_read_beside(m->t, addr, buf, len) == len) ||
 		       asc_read_some(m->t, addr, buf, len) == len;
 	}
 	while (len) {

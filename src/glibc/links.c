@@ -147,8 +147,8 @@ struct asc_error *asc_links_read(struct asc_model *m, size_t arena, bool unsorte
 			       .arena = arena,
 			       .unsorted = unsorted,
 			       .fast = fast,
-			       .bins = m->h->arenas[arena].bins,
-			       .fast_bins = m->h->arenas[arena].fast };
+			       .bins = m->lists.bins,
+			       .fast_bins = m->lists.fast };
 	struct asc_error *err;
 
 	*ret_done = false;

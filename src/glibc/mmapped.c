@@ -13,12 +13,25 @@
 #include "base/num.h"
 #include "glibc/model.h"
 
-enum { BATCH = 512 };
+enum {
+	BATCH = 512,
+	AHEAD = 64,		/* pages read at once of chunks in a row ... */
+	AHEAD_BYTES = 256 << 10 /* ... and their bytes, but for a single one */
+};
+
+/* Chunks of one size often follow one another: their first pages, read before anybody knows. */
+struct ahead {
+	uint8_t *bytes;
+	asc_addr at, step; /* page i is that of at + i * step */
+	size_t got[AHEAD];
+	size_t n, next;
+};
 
 struct hunt {
 	struct asc_model *m;
 	uint64_t want, want_bytes;
-	ASC_VEC(struct asc_mmapped) found;
+	struct asc_mmapped_work found;
+	struct ahead ahead;
 	uint64_t bytes;
 };
 
@@ -58,7 +71,8 @@ static bool header(const struct hunt *h, asc_addr a, asc_addr end, const uint8_t
 
 	if (l->mmap_hdr_excluded)
 		prev &= ~(uint64_t)1;
-	if (prev != chunk - a || (size & 7) != 2)
+	/* a program has no such addresses, wherever this came from */
+	if (prev != chunk - a || (size & 7) != 2 || a >> 57)
 		return false;
 	size &= ~(uint64_t)7;
 	if (size < l->minsize || !asc_add(prev, size, &total) ||
@@ -70,24 +84,26 @@ static bool header(const struct hunt *h, asc_addr a, asc_addr end, const uint8_t
 	return true;
 }
 
-/* memalign leaves the header at the start as it was; the real one lies behind it. */
-static void find_aligned(struct hunt *h, struct asc_mmapped *c)
+/* memalign leaves the header at the start as it was; the real one lies behind it, on the same page @p b. */
+static void find_aligned(const struct hunt *h, const uint8_t *b, size_t got, struct asc_mmapped *c)
 {
-	struct asc_model *m = h->m;
+	const struct asc_model *m = h->m;
 	const struct asc_layout *l = m->l;
 
 	for (uint64_t align = 2u * l->malloc_alignment; align <= m->h->page_size; align *= 2) {
 		asc_addr q = asc_align_up(c->start + l->hdr, align) - l->hdr;
-		uint64_t word[2], off = q - c->start, size = c->total - off;
+		uint64_t prev, raw, off = q - c->start, size = c->total - off;
 
 		if (q <= c->chunk || off >= c->total)
 			continue;
 		if (l->mmap_hdr_excluded)
 			size -= l->hdr;
-		if (!asc_model_words(m, q, word, 2))
+		if (off + 2u * l->word > got)
 			return;
-		if ((l->mmap_hdr_excluded ? word[0] & ~(uint64_t)1 : word[0]) == off &&
-		    word[1] == (size | 2)) {
+		prev = asc_word_at(m->t, b + off);
+		raw = asc_word_at(m->t, b + off + l->word);
+		if ((l->mmap_hdr_excluded ? prev & ~(uint64_t)1 : prev) == off &&
+		    raw == (size | 2)) {
 			c->chunk = q;
 			c->size = size;
 			return;
@@ -95,33 +111,80 @@ static void find_aligned(struct hunt *h, struct asc_mmapped *c)
 	}
 }
 
-static struct asc_error *record(struct hunt *h, struct asc_mmapped c)
+static struct asc_error *record(struct hunt *h, const struct asc_mmapped *c)
 {
-	find_aligned(h, &c);
-	h->bytes += c.total;
-	ASC_TRY(asc_vec_push(&h->found, c));
-	return asc_model_need(h->m, sizeof(c));
+	h->bytes += c->total;
+	return asc_mmapped_push(h->m, &h->found, c);
 }
 
 static bool enough(const struct hunt *h)
 {
 	uint64_t over = h->want_bytes - h->bytes;
 
-	if (h->found.len != h->want || h->bytes > h->want_bytes)
+	if (h->m->h->mmapped.n != h->want || h->bytes > h->want_bytes)
 		return false;
 	/* from 2.43 on every mremap leaves mmapped_mem a header too large */
 	return !over || (h->m->l->mmap_hdr_excluded && over % h->m->l->hdr == 0);
 }
 
+/* May something be there? What is not in memory is not read: that would make page tables for it. */
+static bool may_begin(const struct hunt *h, asc_addr a)
+{
+	const struct asc_residency *res = h->m->res;
+
+	return !res || res->source == ASC_RESIDENCY_UNKNOWN ||
+	       asc_resident_bytes(res, a, a + h->m->h->page_size);
+}
+
+/* Read the page at @p a and, if those before were guessed well, more of them, @p step apart. */
+static struct asc_error *read_ahead(struct hunt *h, asc_addr a, asc_addr end, uint64_t step)
+{
+	struct ahead *p = &h->ahead;
+	const uint64_t page = h->m->h->page_size;
+	const bool well = step && p->next == p->n && p->at + p->n * p->step == a;
+	size_t most = (size_t)asc_min(well ? 2 * p->n : 1, AHEAD);
+	struct asc_iov iov[AHEAD];
+
+	most = asc_max((size_t)asc_min(most, AHEAD_BYTES / page), 1);
+	*p = (struct ahead){ .bytes = p->bytes, .at = a, .step = step };
+	for (; p->n < most && a < end && (!p->n || may_begin(h, a)); p->n++, a += step)
+		iov[p->n] = (struct asc_iov){ a, p->bytes + p->n * page, page, 0 };
+	ASC_TRY(asc_read_bulk(h->m->t, iov, p->n));
+	for (size_t i = 0; i < p->n; i++)
+		p->got[i] = iov[i].got;
+	return NULL;
+}
+
+/* The page at @p a, which a chunk may begin on. @p step: bytes of the one before it, 0: there is none */
+static struct asc_error *first_page(struct hunt *h, asc_addr a, asc_addr end, uint64_t step,
+				    const uint8_t **ret, size_t *ret_got)
+{
+	struct ahead *p = &h->ahead;
+
+	if (p->next == p->n || p->at + p->next * p->step != a)
+		ASC_TRY(read_ahead(h, a, end, step));
+	*ret = p->bytes + p->next * h->m->h->page_size;
+	*ret_got = p->got[p->next++];
+	return NULL;
+}
+
 /* Chunks one behind the other from @p a on. @return in *ret_end where they end */
 static struct asc_error *chain(struct hunt *h, asc_addr a, asc_addr end, asc_addr *ret_end)
 {
-	struct asc_mmapped c;
-	uint8_t b[16];
+	const struct asc_layout *l = h->m->l;
+	struct asc_mmapped c = { 0 };
+	const uint8_t *b;
+	size_t got;
 
-	while (a < end && asc_model_get(h->m, asc_first_chunk(h->m->l, a), b, 2u * h->m->l->word) &&
-	       header(h, a, end, b, &c)) {
-		ASC_TRY(record(h, c));
+	h->ahead.n = h->ahead.next = 0;
+	while (a < end) {
+		const uint64_t first = asc_first_chunk(l, a) - a;
+
+		ASC_TRY(first_page(h, a, end, c.total, &b, &got));
+		if (first + 2u * l->word > got || !header(h, a, end, b + first, &c))
+			break;
+		find_aligned(h, b, got, &c);
+		ASC_TRY(record(h, &c));
 		a += c.total;
 	}
 	*ret_end = a;
@@ -194,7 +257,7 @@ static struct asc_error *hunt_pages(struct hunt *h, const span_vec *v)
 
 	if (!iov || !bytes)
 		return asc_err(ASC_ENOMEM, "search for mmapped chunks");
-	h->found.len = 0;
+	asc_mmapped_reset(h->m, &h->found);
 	h->bytes = 0;
 	for (size_t i = 0; i < v->len && !enough(h); i++)
 		ASC_TRY(every_page(h, &v->data[i], iov, bytes));
@@ -213,7 +276,7 @@ static struct asc_error *hunt_starts(struct hunt *h, const span_vec *v)
 			j++;
 		if (j == v->len)
 			break;
-		if (start < behind || start < v->data[j].start ||
+		if (start < behind || start < v->data[j].start || start % h->m->h->page_size ||
 		    next_page(h, start, v->data[j].end) != start)
 			continue;
 		ASC_TRY(chain(h, start, v->data[j].end, &behind));
@@ -241,21 +304,6 @@ static bool in_flight(const struct asc_model *m)
 	return false;
 }
 
-static int by_start(const void *a, const void *b)
-{
-	const struct asc_mmapped *x = a, *y = b;
-
-	return (x->start > y->start) - (x->start < y->start);
-}
-
-static bool is_sorted(const struct hunt *h)
-{
-	for (size_t i = 1; i < h->found.len; i++)
-		if (h->found.data[i - 1].start > h->found.data[i].start)
-			return false;
-	return true;
-}
-
 static struct asc_error *reconcile(struct hunt *h)
 {
 	struct asc_model *m = h->m;
@@ -272,7 +320,15 @@ static struct asc_error *reconcile(struct hunt *h)
 		(struct asc_at){ .arena = -1, .addr = m->lib->mp, .transient = moving },
 		"mp_ counts %" PRIu64 " mmapped chunks of %" PRIu64 " bytes; %zu of %" PRIu64
 		" bytes were found",
-		h->want, h->want_bytes, h->found.len, h->bytes);
+		h->want, h->want_bytes, m->h->mmapped.n, h->bytes);
+}
+
+static struct asc_error *begin(struct hunt *h, span_vec *v)
+{
+	h->ahead.bytes = malloc((size_t)asc_max(h->m->h->page_size, AHEAD_BYTES));
+	if (!h->ahead.bytes)
+		return asc_err(ASC_ENOMEM, "search for mmapped chunks");
+	return spans(h->m, v);
 }
 
 struct asc_error *asc_mmapped_read(struct asc_model *m)
@@ -284,16 +340,14 @@ struct asc_error *asc_mmapped_read(struct asc_model *m)
 	struct asc_error *err = NULL;
 
 	if (h.want)
-		err = spans(m, &v);
+		err = begin(&h, &v);
 	if (!err && h.want)
 		err = hunt_starts(&h, &v);
 	if (!err && h.want && !enough(&h))
 		err = hunt_pages(&h, &v);
 	asc_vec_free(&v);
-	if (!is_sorted(&h)) /* which takes as much memory again */
-		qsort(h.found.data, h.found.len, sizeof(*h.found.data), by_start);
-	m->h->mmapped = h.found.data;
-	m->h->nmmapped = h.found.len;
+	free(h.ahead.bytes);
+	asc_mmapped_finish(m, &h.found);
 	m->h->mmapped_bytes = h.bytes;
 	return err ? err : reconcile(&h);
 }

@@ -24,6 +24,13 @@ struct asc_cache {
 	asc_addr last;	     /* what was read for itself alone */
 };
 
+/* ---- lists.c: those of the arena that is being read ---- */
+
+struct asc_lists {
+	struct asc_bin fast[ASC_NFASTBINS_MAX];
+	struct asc_bin bins[ASC_NBINS];
+};
+
 /* ---- prefetch.c: nodes of fastbins and tcaches that were read beforehand ---- */
 
 struct asc_node {
@@ -69,6 +76,7 @@ struct asc_model {
 	size_t nwork;
 	struct asc_cache cache;
 	struct asc_nodes nodes;
+	struct asc_lists lists;
 	size_t sweeps;	       /* how many arenas were swept */
 	bool lists_long;       /* fastbins went on where a sweep is cheaper (prefetch.c) */
 	struct asc_crew *crew; /* who sweeps, or NULL (sweep_crew.c) */
@@ -174,8 +182,14 @@ ASC_MUST struct asc_error *asc_params_read(struct asc_target *t, const struct as
 /* Base address of a bin's pseudo chunk. */
 asc_addr asc_bin_at(const struct asc_layout *l, asc_addr arena, unsigned i);
 
+/* ---- lists.c ---- */
+
+/* An arena's lists are as m->lists has them, which is empty then. */
+ASC_MUST struct asc_error *asc_lists_keep(struct asc_model *m, struct asc_arena *arena);
+
 /* ---- bins.c, bins_sort.c ---- */
 
+/* Into m->lists. */
 ASC_MUST struct asc_error *asc_lists_read(struct asc_model *m, size_t arena);
 ASC_MUST struct asc_error *asc_member_push(struct asc_model *m, size_t arena, asc_addr addr,
 					   uint64_t size, enum asc_state state);
@@ -224,6 +238,23 @@ ASC_MUST struct asc_error *asc_arena_finish(struct asc_model *m, size_t arena);
 
 /* Bytes in memory of an arena's regions, but for its top. */
 uint64_t asc_arena_walk_bytes(const struct asc_model *m, size_t arena);
+
+/* ---- mmapped_table.c ---- */
+
+/* One that grows: in a file where it is more than may be in memory. */
+struct asc_mmapped_work {
+	size_t cap;
+	ASC_VEC(struct asc_mmapped) odd;
+	struct asc_spill spill;
+};
+/* Behind all others. */
+ASC_MUST struct asc_error *asc_mmapped_push(struct asc_model *m, struct asc_mmapped_work *w,
+					    const struct asc_mmapped *c);
+/* Begin anew. */
+void asc_mmapped_reset(struct asc_model *m, struct asc_mmapped_work *w);
+/* It grows no more. */
+void asc_mmapped_finish(struct asc_model *m, struct asc_mmapped_work *w);
+void asc_mmapped_free(struct asc_mmapped_table *t);
 
 /* ---- tcache.c, mmapped.c ---- */
 

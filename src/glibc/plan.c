@@ -215,6 +215,7 @@ static struct asc_error *make(struct plan *p)
 	struct asc_model *m = p->m;
 
 	bool headers = m->opts->depth == ASC_DEPTH_HEADERS;
+	struct asc_mmapped c;
 
 	ASC_TRY(asc_model_open(m));
 	if (!headers)
@@ -225,8 +226,8 @@ static struct asc_error *make(struct plan *p)
 	if (headers)
 		return NULL;
 	ASC_TRY(asc_mmapped_read(m));
-	for (size_t i = 0; i < m->h->nmmapped; i++)
-		ASC_TRY(add(p, m->h->mmapped[i].start, m->h->page_size));
+	for (size_t i = 0; asc_mmapped_next(m->h, &i, &c);)
+		ASC_TRY(add(p, c.start, m->h->page_size));
 	return NULL;
 }
 

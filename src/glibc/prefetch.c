@@ -58,11 +58,11 @@ static struct asc_error *grow(struct asc_nodes *n)
 	return NULL;
 }
 
-/* Would a list that is followed read a node there, and has it not been read yet? */
+/* Would a list that is followed read a node there, and has neither it nor its page been read yet? */
 static bool wanted(const struct asc_model *m, asc_addr chunk)
 {
-	return chunk && asc_chunk_aligned(m, chunk) && asc_region_at(m, chunk) &&
-	       !asc_node_at(&m->nodes, chunk);
+	return chunk && asc_chunk_aligned(m, chunk) && !asc_target_has(m->t, chunk) &&
+	       asc_region_at(m, chunk) && !asc_node_at(&m->nodes, chunk);
 }
 
 /* Keep what was read of one generation; @p v becomes the next one. */

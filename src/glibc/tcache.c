@@ -22,8 +22,10 @@ struct cursor {
 	bool in_flight; /* may be between two stores of malloc */
 	int lost; /* the list led into a heap of this arena that was not found, -1: it did not */
 	unsigned bin;
+	struct asc_tcache_bin list; /* number bin */
 	uint64_t key;
 	bool key_known;
+	ASC_VEC(struct asc_tcache_bin) bins;
 	ASC_VEC(asc_addr) entries;
 };
 
@@ -101,7 +103,7 @@ static const char *misplaced(struct cursor *c, asc_addr e, const struct asc_regi
 static struct asc_error *take(struct cursor *c, const struct asc_region_ref *r, asc_addr p,
 			      uint64_t size)
 {
-	struct asc_tcache_bin *b = &c->thread->bins[c->bin];
+	struct asc_tcache_bin *b = &c->list;
 
 	b->min = b->count ? asc_min(b->min, size) : size;
 	b->max = asc_max(b->max, size);
@@ -118,7 +120,7 @@ static struct asc_error *check_key(struct cursor *c, asc_addr e, uint64_t key)
 	if (!c->key_known || key == c->key)
 		return NULL;
 	/* put and get write the key and the list head in an order of the compiler's choice */
-	if (c->in_flight && c->thread->bins[c->bin].count == 0)
+	if (c->in_flight && c->list.count == 0)
 		return NULL;
 	return find_at(c, "C-TCACHE-KEY", e - c->m->l->hdr,
 		       "the cached chunk's key was overwritten (a write to freed memory), it is",
@@ -140,7 +142,7 @@ static bool seen(const struct cursor *c, size_t first, asc_addr chunk)
 static struct asc_error *walk_list(struct cursor *c, asc_addr at)
 {
 	const struct asc_layout *l = c->m->l;
-	struct asc_tcache_bin *b = &c->thread->bins[c->bin];
+	struct asc_tcache_bin *b = &c->list;
 	asc_addr e, turtle = 0;
 	uint64_t step = 1;
 	size_t first = c->entries.len;
@@ -183,7 +185,7 @@ static struct asc_error *walk_list(struct cursor *c, asc_addr at)
 
 static struct asc_error *check_count(struct cursor *c, asc_addr at)
 {
-	const struct asc_tcache_bin *b = &c->thread->bins[c->bin];
+	const struct asc_tcache_bin *b = &c->list;
 	uint32_t off = b->count > b->stated ? b->count - b->stated : b->stated - b->count;
 
 	if (!off || (off == 1 && c->in_flight))
@@ -208,9 +210,10 @@ static struct asc_error *walk_tcache(struct cursor *c)
 		return NULL;
 	for (c->bin = 0; c->bin < l->ntcache && c->bin < ASC_NTCACHE_MAX; c->bin++) {
 		asc_addr at = c->thread->tcache + cf.off + (uint64_t)c->bin * cf.elem;
-		struct asc_tcache_bin *b = &c->thread->bins[c->bin];
+		struct asc_tcache_bin *b = &c->list;
 		uint64_t stated;
 
+		*b = (struct asc_tcache_bin){ .nr = c->bin };
 		if (!asc_model_uint(m, at, cf.elem, &stated))
 			return NULL;
 		/* from 2.42 on the counter is of free slots */
@@ -218,6 +221,8 @@ static struct asc_error *walk_tcache(struct cursor *c)
 		c->lost = -1;
 		ASC_TRY(walk_list(c, c->thread->tcache + ef.off + (uint64_t)c->bin * l->word));
 		ASC_TRY(check_count(c, at));
+		if (b->count || b->stated)
+			ASC_TRY(asc_vec_push(&c->bins, *b));
 	}
 	return NULL;
 }
@@ -240,6 +245,14 @@ static bool is_block(struct asc_model *m, asc_addr tcache)
 	/* an mmapped block is possible, if rarely */
 	return asc_model_word(m, tcache - m->l->word, &raw) && (raw & ~(uint64_t)7) >= want &&
 	       (r || raw & 2);
+}
+
+/* There may be thousands of threads. */
+static void *shrunk(void *v, size_t bytes)
+{
+	void *p = bytes ? realloc(v, bytes) : NULL;
+
+	return p ? p : v;
 }
 
 static struct asc_error *read_tcache(struct cursor *c)
@@ -272,8 +285,10 @@ static struct asc_error *read_tcache(struct cursor *c)
 	err = walk_tcache(c);
 	if (c->entries.len)
 		qsort(c->entries.data, c->entries.len, sizeof(*c->entries.data), by_addr);
-	th->entries = c->entries.data;
+	th->entries = shrunk(c->entries.data, c->entries.len * sizeof(*th->entries));
 	th->nentries = c->entries.len;
+	th->bins = shrunk(c->bins.data, c->bins.len * sizeof(*th->bins));
+	th->nbins = c->bins.len;
 	return err;
 }
 

@@ -12,11 +12,14 @@ static const struct asc_region *region_at(const struct asc_arena *a, asc_addr ad
 	return lo < a->nregions && a->regions[lo].start <= addr ? &a->regions[lo] : NULL;
 }
 
-static const struct asc_mmapped *mmapped_at(const struct asc_heap *h, asc_addr addr)
+static bool mmapped_at(const struct asc_heap *h, asc_addr addr, struct asc_mmapped *ret)
 {
-	size_t lo = ASC_SEEK(h->nmmapped, i, h->mmapped[i].start + h->mmapped[i].total <= addr);
+	size_t behind = ASC_SEEK(h->mmapped.n, i, asc_mmapped_at(h, i).start <= addr);
 
-	return lo < h->nmmapped && h->mmapped[lo].start <= addr ? &h->mmapped[lo] : NULL;
+	if (!behind)
+		return false;
+	*ret = asc_mmapped_at(h, behind - 1);
+	return addr - ret->start < ret->total;
 }
 
 /* An indexed chunk before @p addr in span @p si, so far before it that its neighbour is met, too. */
@@ -125,8 +128,8 @@ bool asc_heap_where(const struct asc_heap *h, asc_addr addr, struct asc_where *r
 		if (w.arena)
 			break;
 	}
-	w.mmapped = w.arena ? NULL : mmapped_at(h, addr);
-	if (!w.arena && !w.mmapped)
+	w.in_mmapped = !w.arena && mmapped_at(h, addr, &w.mmapped);
+	if (!w.arena && !w.in_mmapped)
 		return false;
 	w.in_header = w.arena && (!w.region || addr < w.region->first);
 	if (w.region && !w.in_header) {

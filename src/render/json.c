@@ -27,6 +27,10 @@ struct json {
 	const char *record;
 	bool streams;
 	struct spill *spill;
+	/* where a row becomes text */
+	FILE *text;
+	char *text_buf;
+	size_t text_len;
 };
 
 /* Rows that left memory: serialised, separated by ",\n". */
@@ -95,6 +99,9 @@ static void copy_spill(FILE *f, struct spill *s)
 		fwrite(buf, 1, n, f);
 }
 
+/* The mark (userdata) of a string that is a row's text already: a tenth of what the row takes as a tree. */
+static char packed[] = "row";
+
 static void put(FILE *f, struct json_object *j, bool pretty, unsigned indent);
 
 static void put_array(FILE *f, struct json_object *j, bool pretty, unsigned indent)
@@ -121,7 +128,11 @@ static void put(FILE *f, struct json_object *j, bool pretty, unsigned indent)
 {
 	switch (json_object_get_type(j)) {
 	case json_type_string:
-		put_string(f, json_object_get_string(j), (size_t)json_object_get_string_len(j));
+		if (json_object_get_userdata(j) == packed)
+			fputs(json_object_get_string(j), f);
+		else
+			put_string(f, json_object_get_string(j),
+				   (size_t)json_object_get_string_len(j));
 		break;
 	case json_type_array:
 		put_array(f, j, pretty, indent);
@@ -309,6 +320,9 @@ static void drop(struct asc_out *o)
 		json_object_put(p->row);
 	json_object_put(p->root);
 	spill_free(NULL, p->spill);
+	if (p->text)
+		fclose(p->text);
+	free(p->text_buf);
 	memset(p, 0, sizeof(*p));
 }
 
@@ -452,6 +466,30 @@ static struct json_object *make_row(struct asc_out *o, const struct asc_value *v
 	return row;
 }
 
+/* The last row has all that belongs to it: its text takes its place. Without memory it stays what it is. */
+static void pack_row(struct json *p)
+{
+	size_t n = json_object_array_length(p->rows);
+	struct json_object *text;
+
+	if (!p->row)
+		return;
+	if (!p->text)
+		p->text = open_memstream(&p->text_buf, &p->text_len);
+	if (!p->text || fseeko(p->text, 0, SEEK_SET))
+		return;
+	put(p->text, p->row, false, 0);
+	if (fflush(p->text) || p->text_len > INT32_MAX)
+		return;
+	text = json_object_new_string_len(p->text_buf, (int)p->text_len);
+	if (!text)
+		return;
+	json_object_set_userdata(text, packed, NULL);
+	if (json_object_array_put_idx(p->rows, n - 1, text))
+		json_object_put(text);
+	p->row = NULL;
+}
+
 static void row(struct asc_out *o, const struct asc_value *v)
 {
 	struct json *p = priv(o);
@@ -459,8 +497,11 @@ static void row(struct asc_out *o, const struct asc_value *v)
 	if (!p->rows)
 		return;
 	/* metrics need the whole tree, and are never asked for long lists */
-	if (o->opts.format == ASC_JSON && json_object_array_length(p->rows) >= ROWS_IN_MEMORY)
-		spill_rows(o);
+	if (o->opts.format == ASC_JSON) {
+		pack_row(p);
+		if (json_object_array_length(p->rows) >= ROWS_IN_MEMORY)
+			spill_rows(o);
+	}
 	p->row = make_row(o, v, NULL);
 	if (p->row)
 		json_object_array_add(p->rows, p->row);
@@ -470,7 +511,9 @@ static void row_extra(struct asc_out *o, const char *key, struct json_object *j)
 {
 	struct json *p = priv(o);
 
-	if (p->row && key)
+	/* a list in a list is no metric */
+	if (p->row && key &&
+	    (o->opts.format != ASC_OPENMETRICS || !json_object_is_type(j, json_type_array)))
 		json_object_object_add(p->row, key, j);
 	else
 		json_object_put(j);
@@ -480,6 +523,8 @@ static void table_end(struct asc_out *o)
 {
 	struct json *p = priv(o);
 
+	if (p->rows && o->opts.format == ASC_JSON)
+		pack_row(p);
 	if (p->spill) {
 		if (p->rows && json_object_array_length(p->rows))
 			spill_rows(o);

@@ -292,6 +292,8 @@ static void list(struct metrics *m, const struct place *at, const char *key, str
 			enter(&q, k, k);
 			value(m, &q, v);
 		}
+		/* its samples take as much memory again */
+		json_object_array_put_idx(j, i, NULL);
 	}
 }
 

@@ -21,6 +21,7 @@
 #include "base/vec.h"
 #include "target/cputime.h"
 #include "target/diagnose.h"
+#include "target/live_priv.h"
 #include "target/live_threads.h"
 #include "target/pagemap.h"
 #include "target/pagestore.h"
@@ -33,31 +34,7 @@
 #include "target/target.h"
 #include "target/threadptr.h"
 
-struct live {
-	struct asc_target t;
-	bool no_stop;
-	bool by_mem; /* process_vm_readv is refused here (seccomp), use mem_fd */
-	int pidfd, mem_fd, task_fd;
-	struct asc_pagemap *pagemap;
-	pid_t tid; /* a thread that lived when it was last looked at */
-	uint64_t starttime;
-	char *auxv_raw;
-	size_t auxv_len;
-	struct asc_stopper *stopper;
-	struct asc_cpu_time *cpu; /* no_stop: of the moment before the threads were read */
-	size_t ncpu;
-	struct asc_read_cache *cache; /* while a reader of the stopped target wants it */
-	struct asc_page_store *store; /* foreseen in a rehearsal, read in the stop */
-	bool noting;
-	struct asc_text text; /* reused, so that it is warm while the target is stopped */
-};
-
 enum { IOV_BATCH = 1024, BATCH_BYTES = 1 << 30 };
-
-static struct live *live_of(struct asc_target *t)
-{
-	return (struct live *)t;
-}
 
 static struct asc_error *gone(const struct live *l)
 {
@@ -131,10 +108,21 @@ static size_t read_now(void *live, asc_addr addr, void *buf, size_t len)
 	return done;
 }
 
+/* All or nothing: where it is not known whether there is more, it is not said. */
+static size_t sealed_read(struct live *l, asc_addr addr, void *buf, size_t len)
+{
+	if (asc_page_store_get(l->store, addr, buf, len))
+		return len;
+	__atomic_store_n(&l->missed, true, __ATOMIC_RELAXED);
+	return 0;
+}
+
 static size_t live_read(struct asc_target *t, asc_addr addr, void *buf, size_t len)
 {
 	struct live *l = live_of(t);
 
+	if (l->sealed)
+		return sealed_read(l, addr, buf, len);
 	if (l->noting && !asc_page_store_note(l->store, addr, len))
 		return 0;
 	if (l->store && l->stopper && asc_page_store_get(l->store, addr, buf, len))
@@ -147,63 +135,9 @@ static size_t live_read(struct asc_target *t, asc_addr addr, void *buf, size_t l
 /* What is kept of the target's pages belongs to the main thread. */
 static size_t live_read_beside(struct asc_target *t, asc_addr addr, void *buf, size_t len)
 {
-	return read_now(live_of(t), addr, buf, len);
-}
-
-void asc_target_keep_pages(struct asc_target *t, bool on)
-{
 	struct live *l = live_of(t);
 
-	if (t->ops->kind != ASC_LIVE)
-		return;
-	asc_read_cache_free(l->cache);
-	l->cache = NULL;
-	if (!on) /* whoever goes on may change it */
-		asc_page_store_drop(l->store);
-	/* without memory for it, every read goes to the target */
-	if (on && l->stopper)
-		asc_error_free(asc_read_cache_new(&l->cache));
-}
-
-bool asc_target_rehearse(struct asc_target *t, size_t max)
-{
-	struct live *l = live_of(t);
-	struct asc_error *err;
-
-	if (t->ops->kind != ASC_LIVE || l->stopper || l->no_stop)
-		return false;
-	asc_page_store_free(asc_take(l->store));
-	err = asc_page_store_new(max, &l->store);
-	l->noting = !err;
-	asc_error_free(err);
-	return l->noting;
-}
-
-void asc_target_rehearsed(struct asc_target *t, size_t spare)
-{
-	struct live *l = live_of(t);
-
-	if (t->ops->kind != ASC_LIVE || !l->noting)
-		return;
-	l->noting = false;
-	/* without memory for it, each page is read when it is wanted */
-	struct asc_error *err = asc_page_store_warm(l->store, spare);
-	if (err)
-		asc_page_store_free(asc_take(l->store));
-	asc_error_free(err);
-}
-
-void asc_target_fetch(struct asc_target *t, const struct asc_residency *res, const asc_addr *more,
-		      size_t n)
-{
-	struct live *l = live_of(t);
-
-	if (t->ops->kind != ASC_LIVE || !l->store || !l->stopper)
-		return;
-	for (size_t i = 0; i < n && asc_page_store_note(l->store, more[i], 1); i++)
-		;
-	/* what cannot be read now cannot be read when it is wanted either, and is told then */
-	asc_error_free(asc_page_store_load(l->store, res, t));
+	return l->sealed ? sealed_read(l, addr, buf, len) : read_now(l, addr, buf, len);
 }
 
 /* Hand out @p bytes to iov[0..n). @return how many pieces were filled */
@@ -229,7 +163,9 @@ static struct asc_error *live_read_bulk(struct asc_target *t, struct asc_iov *io
 		if (!asc_page_store_note(l->store, iov[i].addr, iov[i].len))
 			n = i;
 	}
-	for (size_t at = 0; at < n;) {
+	for (size_t i = 0; i < n && l->sealed; i++)
+		iov[i].got = sealed_read(l, iov[i].addr, iov[i].buf, iov[i].len);
+	for (size_t at = 0; at < n && !l->sealed;) {
 		size_t k = 0, bytes = 0, filled;
 		ssize_t r;
 
@@ -404,7 +340,7 @@ static struct asc_error *refresh(struct live *l)
 	l->t.threads = now.v;
 	l->t.nthreads = now.n;
 	ASC_TRY(read_maps(l));
-	asc_find_thread_pointers(&l->t);
+	asc_find_thread_pointers(&l->t, NULL);
 	return NULL;
 }
 
@@ -455,7 +391,7 @@ static struct asc_error *live_stop(struct asc_target *t, const struct asc_stop_o
 	if (!err)
 		err = take_threads(l, &before);
 	if (!err)
-		asc_find_thread_pointers(t);
+		asc_find_thread_pointers(t, NULL);
 	if (err)
 		live_release(t, &pause);
 	return err;
@@ -473,7 +409,7 @@ struct asc_error *asc_live_take(struct asc_target *t, const struct asc_stop_slot
 	free(t->threads);
 	t->threads = now.v;
 	t->nthreads = now.n;
-	asc_find_thread_pointers(t);
+	asc_find_thread_pointers(t, NULL);
 	return NULL;
 }
 
@@ -505,6 +441,19 @@ static bool live_alive(struct asc_target *t)
 struct asc_error *asc_live_look(struct asc_target *live)
 {
 	return live->ops->kind == ASC_LIVE ? refresh(live_of(live)) : NULL;
+}
+
+struct asc_error *asc_live_look_early(struct asc_target *live, const struct asc_residency *res)
+{
+	struct live *l = live_of(live);
+	struct asc_thread_list now = { 0 };
+
+	ASC_TRY(read_threads(l, ASC_THREADS_SYSCALL, &now));
+	free(l->t.threads);
+	l->t.threads = now.v;
+	l->t.nthreads = now.n;
+	asc_find_thread_pointers(live, res);
+	return NULL;
 }
 
 size_t asc_live_mark_runners(struct asc_target *live, struct asc_target *data)

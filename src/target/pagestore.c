@@ -1,27 +1,41 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include "target/pagestore.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <xxhash.h>
+#ifdef ASC_XXH_DISPATCH
+#include <xxh_x86dispatch.h>
+#endif
 
 #include "base/cleanup.h"
 #include "base/num.h"
 #include "target/target.h"
 
-enum { WIDEST = 64 << 10 }; /* reads that are longer are large requests anyway */
+enum {
+	WIDEST = 64 << 10, /* reads that are longer are large requests anyway */
+	TWO_READERS = 256, /* pages: below that a second thread costs more than it saves */
+};
 
 struct slot {
-	asc_addr page; /* | 1; 0: empty */
-	uint32_t at;   /* of its bytes */
+	asc_addr page;	 /* | 1; 0: empty */
+	uint64_t digest; /* of its bytes in the rehearsal, if it is one of the nmarked */
+	uint32_t at;	 /* of its bytes */
 	bool loaded;
+	bool early;
 };
 
 struct asc_page_store {
 	struct slot *slots; /* open addressing, at most half full */
+	uint32_t *order;    /* the slots by their at */
 	size_t nslots, n, max;
 	uint8_t *bytes; /* of room pages; the first of them at 0 */
 	size_t room;
+	size_t nmarked; /* of the rehearsal */
+	size_t nsame;	/* of these: read since, and the same */
+	bool partial;	/* something was read that is not noted */
 };
 
 static struct slot *slot_of(const struct asc_page_store *s, asc_addr page)
@@ -40,10 +54,12 @@ struct asc_error *asc_page_store_new(size_t max, struct asc_page_store **ret)
 
 	while (n < 2 * max)
 		n *= 2;
-	if (s)
+	if (s) {
 		s->slots = calloc(n, sizeof(*s->slots));
-	if (!s || !s->slots) {
-		free(s);
+		s->order = calloc(n / 2, sizeof(*s->order));
+	}
+	if (!s || !s->slots || !s->order) {
+		asc_page_store_free(s);
 		return asc_err(ASC_ENOMEM, "%zu pages", max);
 	}
 	s->nslots = n;
@@ -59,6 +75,7 @@ void asc_page_store_free(struct asc_page_store *s)
 	if (s->bytes)
 		munmap(s->bytes, s->room * ASC_STORE_PAGE);
 	free(s->slots);
+	free(s->order);
 	free(s);
 }
 
@@ -66,24 +83,49 @@ bool asc_page_store_note(struct asc_page_store *s, asc_addr addr, size_t len)
 {
 	asc_addr page = asc_align_down(addr, ASC_STORE_PAGE);
 
-	if (!len || len > WIDEST || addr > UINT64_MAX - len)
+	if (!len)
 		return true;
+	if (len > WIDEST || addr > UINT64_MAX - len) {
+		s->partial = true;
+		return true;
+	}
 	for (; page < addr + len; page += ASC_STORE_PAGE) {
 		struct slot *slot = slot_of(s, page);
 
 		if (slot->page)
 			continue;
-		if (s->n == s->max)
+		if (s->n == s->max) {
+			s->partial = true;
 			return false;
+		}
+		s->order[s->n] = (uint32_t)(slot - s->slots);
 		*slot = (struct slot){ .page = page | 1, .at = (uint32_t)s->n++ };
 	}
 	return true;
+}
+
+static int by_page(const void *a, const void *b, void *slots)
+{
+	const struct slot *x = (const struct slot *)slots + *(const uint32_t *)a;
+	const struct slot *y = (const struct slot *)slots + *(const uint32_t *)b;
+
+	return (x->page > y->page) - (x->page < y->page);
+}
+
+/* Neighbours side by side: they are read as one piece. */
+static void arrange(struct asc_page_store *s)
+{
+	if (s->n)
+		qsort_r(s->order, s->n, sizeof(*s->order), by_page, s->slots);
+	for (size_t i = 0; i < s->n; i++)
+		s->slots[s->order[i]].at = (uint32_t)i;
 }
 
 struct asc_error *asc_page_store_warm(struct asc_page_store *s, size_t spare)
 {
 	void *p;
 
+	arrange(s);
 	s->max = asc_min(s->n + spare, s->nslots / 2);
 	if (!s->max)
 		return NULL;
@@ -99,39 +141,170 @@ struct asc_error *asc_page_store_warm(struct asc_page_store *s, size_t spare)
 	return NULL;
 }
 
-struct asc_error *asc_page_store_load(struct asc_page_store *s, const struct asc_residency *res,
-				      struct asc_target *t)
+static struct slot *slot_at(const struct asc_page_store *s, size_t at)
 {
-	bool known = res && res->source != ASC_RESIDENCY_UNKNOWN;
-	ASC_AUTO(asc_freep) struct asc_iov *iov = calloc(s->n + 1, sizeof(*iov));
-	ASC_AUTO(asc_freep) struct slot **of = calloc(s->n + 1, sizeof(struct slot *));
-	size_t n = 0;
+	return &s->slots[s->order[at]];
+}
 
-	if (!iov || !of)
-		return asc_err(ASC_ENOMEM, "%zu pages", s->n);
-	for (size_t i = 0; i < s->nslots; i++) {
-		struct slot *slot = &s->slots[i];
-		asc_addr page = slot->page & ~(asc_addr)1;
+static asc_addr page_at(const struct asc_page_store *s, size_t at)
+{
+	return slot_at(s, at)->page & ~(asc_addr)1;
+}
 
-		if (!slot->page || slot->loaded || slot->at >= s->room)
-			continue;
-		if (known && !asc_resident_bytes(res, page, page + ASC_STORE_PAGE))
-			continue;
-		of[n] = slot;
-		iov[n++] = (struct asc_iov){ .addr = page,
-					     .buf = s->bytes + (size_t)slot->at * ASC_STORE_PAGE,
-					     .len = ASC_STORE_PAGE };
+static bool wants(const struct asc_page_store *s, size_t at, bool early)
+{
+	return at < asc_min(s->n, s->room) && !slot_at(s, at)->loaded &&
+	       (!early || slot_at(s, at)->early);
+}
+
+/* Of the pages from the one at @p at on: how many are read as one piece? 0: this one is not in memory. */
+static size_t piece(const struct asc_page_store *s, const struct asc_residency *res, size_t at,
+		    bool early)
+{
+	const asc_addr page = page_at(s, at);
+	size_t n = 1;
+
+	while (n < WIDEST / ASC_STORE_PAGE && wants(s, at + n, early) &&
+	       page_at(s, at + n) == page + n * ASC_STORE_PAGE)
+		n++;
+	if (!res || asc_resident_bytes(res, page, page + n * ASC_STORE_PAGE) == n * ASC_STORE_PAGE)
+		return n;
+	for (size_t i = 0; i < n; i++) {
+		const asc_addr next = page + i * ASC_STORE_PAGE;
+
+		if (!asc_resident_bytes(res, next, next + ASC_STORE_PAGE))
+			return i;
 	}
-	ASC_TRY(asc_read_bulk(t, iov, n));
-	for (size_t i = 0; i < n; i++)
-		of[i]->loaded = iov[i].got == ASC_STORE_PAGE;
+	return n;
+}
+
+static uint64_t digest(const struct asc_page_store *s, size_t at)
+{
+	return XXH3_64bits(s->bytes + at * ASC_STORE_PAGE, ASC_STORE_PAGE);
+}
+
+struct reader {
+	struct asc_page_store *s;
+	struct asc_target *t;
+	struct asc_iov *iov;
+	size_t n, nsame;
+	struct asc_error *err;
+};
+
+/* How many pages of a piece are what they were? Up to the first that is not. */
+static size_t count_same(const struct asc_page_store *s, size_t at, size_t n)
+{
+	size_t same = 0;
+
+	while (same < n && at + same < s->nmarked &&
+	       slot_at(s, at + same)->digest == digest(s, at + same))
+		same++;
+	return same;
+}
+
+static void *read_pieces(void *arg)
+{
+	struct reader *r = arg;
+	struct asc_page_store *s = r->s;
+	bool same = !s->partial;
+
+	r->err = asc_read_bulk(r->t, r->iov, r->n);
+	for (size_t i = 0; i < r->n && !r->err; i++) {
+		size_t at = (size_t)((uint8_t *)r->iov[i].buf - s->bytes) / ASC_STORE_PAGE;
+		size_t n = r->iov[i].got / ASC_STORE_PAGE, nsame;
+
+		for (size_t k = 0; k < n; k++)
+			slot_at(s, at + k)->loaded = true;
+		nsame = same ? count_same(s, at, n) : 0;
+		same = nsame == n;
+		r->nsame += nsame;
+	}
 	return NULL;
+}
+
+/* Two readers where the pages are many: somebody waits for them. */
+static struct asc_error *read_all(struct asc_page_store *s, struct asc_target *t,
+				  struct asc_iov *iov, size_t n, size_t pages)
+{
+	struct reader a = { .s = s, .t = t, .iov = iov, .n = n };
+	struct reader b = { .s = s, .t = t };
+	pthread_t thread;
+	size_t half = 0;
+
+	for (size_t sum = 0; pages >= TWO_READERS && sum < pages / 2; half++)
+		sum += iov[half].len / ASC_STORE_PAGE;
+	b.iov = iov + half;
+	b.n = n - half;
+	if (half && t->ops->concurrent_bulk && !pthread_create(&thread, NULL, read_pieces, &b)) {
+		a.n = half;
+		read_pieces(&a);
+		pthread_join(thread, NULL);
+	} else {
+		read_pieces(&a);
+	}
+	s->nsame += a.nsame + b.nsame;
+	if (!a.err)
+		return b.err;
+	asc_error_free(b.err);
+	return a.err;
+}
+
+struct asc_error *asc_page_store_load(struct asc_page_store *s, const struct asc_residency *res,
+				      bool early, struct asc_target *t)
+{
+	ASC_AUTO(asc_freep) struct asc_iov *iov = calloc(s->n + 1, sizeof(*iov));
+	size_t n = 0, pages = 0;
+
+	if (!iov)
+		return asc_err(ASC_ENOMEM, "%zu pages", s->n);
+	if (res && res->source == ASC_RESIDENCY_UNKNOWN)
+		res = NULL;
+	for (size_t at = 0, k; at < s->n; at += asc_max(k, 1)) {
+		k = wants(s, at, early) ? piece(s, res, at, early) : 0;
+		if (!k)
+			continue;
+		pages += k;
+		iov[n++] = (struct asc_iov){ .addr = page_at(s, at),
+					     .buf = s->bytes + at * ASC_STORE_PAGE,
+					     .len = k * ASC_STORE_PAGE };
+	}
+	return n ? read_all(s, t, iov, n, pages) : NULL;
+}
+
+void asc_page_store_mark_early(struct asc_page_store *s)
+{
+	for (size_t at = 0; at < s->n; at++)
+		slot_at(s, at)->early = true;
+}
+
+void asc_page_store_mark(struct asc_page_store *s)
+{
+	for (size_t at = 0; at < s->n; at++) {
+		struct slot *slot = slot_at(s, at);
+
+		s->partial |= !slot->loaded;
+		slot->digest = slot->loaded ? digest(s, at) : 0;
+	}
+	s->nmarked = s->n;
+	asc_page_store_drop(s);
+}
+
+bool asc_page_store_is_same(const struct asc_page_store *s)
+{
+	return !s->partial && s->nmarked && s->nsame == s->nmarked;
+}
+
+bool asc_page_store_has(const struct asc_page_store *s, asc_addr addr)
+{
+	return slot_of(s, asc_align_down(addr, ASC_STORE_PAGE))->loaded;
 }
 
 void asc_page_store_drop(struct asc_page_store *s)
 {
-	for (size_t i = 0; s && i < s->nslots; i++)
-		s->slots[i].loaded = false;
+	for (size_t at = 0; s && at < s->n; at++)
+		slot_at(s, at)->loaded = false;
+	if (s)
+		s->nsame = 0;
 }
 
 bool asc_page_store_get(const struct asc_page_store *s, asc_addr addr, void *buf, size_t len)

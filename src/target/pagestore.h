@@ -3,6 +3,9 @@
  * Which pages will a reader want once the process is stopped? Those that it wants of the running one.
  * They are noted in a rehearsal and read in the stop in a few large requests instead of one system
  * call each. Only which pages are read is foreseen: what is in them is of the stop.
+ *
+ * If all of them are in the stop what they were, a reader who takes the same way as in the rehearsal finds
+ * every page here: the target may run on while he reads.
  */
 #ifndef ASC_TARGET_PAGESTORE_H
 #define ASC_TARGET_PAGESTORE_H
@@ -25,14 +28,23 @@ bool asc_page_store_note(struct asc_page_store *s, asc_addr addr, size_t len);
 ASC_MUST struct asc_error *asc_page_store_warm(struct asc_page_store *s, size_t spare);
 
 /*
- * Read what was noted and not read yet. @p res: which pages are in memory, others are not read; or NULL
+ * Read what was noted and not read yet. @p res: which pages are in memory, others are not read; or NULL.
+ * @p early: of these only the early ones
  */
 ASC_MUST struct asc_error *asc_page_store_load(struct asc_page_store *s,
-					       const struct asc_residency *res,
+					       const struct asc_residency *res, bool early,
 					       struct asc_target *t);
+/* What was noted until now is wanted early. */
+void asc_page_store_mark_early(struct asc_page_store *s);
+/* End of the rehearsal: what was read is remembered by its digest alone. */
+void asc_page_store_mark(struct asc_page_store *s);
+/* Was everything of the rehearsal read again, and is it the same? That foretells what is read, and no more. */
+bool asc_page_store_is_same(const struct asc_page_store *s);
 /* What was read is of the past; what was noted stays. */
 void asc_page_store_drop(struct asc_page_store *s);
 
+/* Is the page of this byte here? */
+bool asc_page_store_has(const struct asc_page_store *s, asc_addr addr);
 /* @return true: all @p len bytes are here, and copied */
 bool asc_page_store_get(const struct asc_page_store *s, asc_addr addr, void *buf, size_t len);
 

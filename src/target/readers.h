@@ -31,8 +31,25 @@ void asc_target_keep_pages(struct asc_target *t, bool on);
  * @return false: there is no need for it here
  */
 bool asc_target_rehearse(struct asc_target *t, size_t max);
-void asc_target_rehearsed(struct asc_target *t, size_t spare);
+void asc_target_rehearsed(struct asc_target *t, const struct asc_residency *res, size_t spare);
 void asc_target_fetch(struct asc_target *t, const struct asc_residency *res, const asc_addr *more,
 		      size_t n);
+/* What has been read in the rehearsal until now is read first: without residency, hence sparingly. */
+void asc_target_mark_early(struct asc_target *t);
+void asc_target_fetch_early(struct asc_target *t);
+/* Has this byte been fetched in this stop? */
+bool asc_target_has(struct asc_target *t, asc_addr addr);
+
+/*
+ * Where everything that was read in the rehearsal has been fetched and is what it was then, who reads as the
+ * rehearsal did will not need the target: sealed, it answers from what was fetched in the stop and nothing
+ * else, also after the release. @return false: it has changed, or not all of it was noted
+ */
+bool asc_target_seal(struct asc_target *t);
+/* @return true: every read was answered; else what was read counts for nothing */
+bool asc_target_unseal(struct asc_target *t);
+
+/* No stop will want what was foreseen: its memory is free. */
+void asc_target_forget_rehearsal(struct asc_target *t);
 
 #endif

@@ -27,4 +27,11 @@ size_t asc_live_mark_runners(struct asc_target *live, struct asc_target *data);
  */
 ASC_MUST struct asc_error *asc_live_look(struct asc_target *live);
 
+/*
+ * Likewise the threads alone, of a target that will be stopped: no page is read but those that are in memory
+ * by @p res (NULL: not known).
+ */
+ASC_MUST struct asc_error *asc_live_look_early(struct asc_target *live,
+					       const struct asc_residency *res);
+
 #endif

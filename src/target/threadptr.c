@@ -24,14 +24,34 @@ static bool has_tid(const struct asc_target *t, const uint8_t *b, size_t len, pi
 	return false;
 }
 
-/* A descriptor of @p tid that begins in [from, to). */
-static bool search(struct asc_target *t, asc_addr from, asc_addr to, pid_t tid, asc_addr *ret)
+/* Where the pages are known, only what is in memory is read: a page that nobody touched stays so. */
+struct place {
+	struct asc_target *t;
+	const struct asc_residency *res;
+};
+
+static size_t look(const struct place *p, asc_addr at, uint8_t *b, size_t len)
 {
+	const uint64_t page = p->t->page_size;
+	asc_addr end = at;
+
+	if (!p->res || p->res->source == ASC_RESIDENCY_UNKNOWN)
+		return asc_read_some(p->t, at, b, len);
+	while (end < at + len && asc_resident_bytes(p->res, asc_align_down(end, page),
+						    asc_align_down(end, page) + page))
+		end = asc_align_down(end, page) + page;
+	return asc_read_some(p->t, at, b, (size_t)asc_min(end - at, len));
+}
+
+/* A descriptor of @p tid that begins in [from, to). */
+static bool search(const struct place *p, asc_addr from, asc_addr to, pid_t tid, asc_addr *ret)
+{
+	const struct asc_target *t = p->t;
 	uint8_t b[STEP + DESCRIPTOR];
 	unsigned word = t->arch->word_size;
 
 	for (asc_addr at = asc_align_down(from, 16); at < to; at += STEP) {
-		size_t got = asc_read_some(t, at, b, sizeof(b));
+		size_t got = look(p, at, b, sizeof(b));
 
 		for (size_t i = 0; i < STEP && i + 3 * word <= got; i += 16) {
 			if (asc_word_at(t, b + i) != at + i ||
@@ -41,26 +61,28 @@ static bool search(struct asc_target *t, asc_addr from, asc_addr to, pid_t tid, 
 			*ret = at + i;
 			return true;
 		}
-		if (got < STEP)
+		if (got < STEP && !p->res)
 			return false;
 	}
 	return false;
 }
 
-static bool above_stack(struct asc_target *t, const struct asc_thread *th, asc_addr *ret)
+static bool above_stack(const struct place *p, const struct asc_thread *th, asc_addr *ret)
 {
+	struct asc_target *t = p->t;
 	const struct asc_map *m;
 	asc_addr sp;
 
 	if (!asc_regs_sp(t, &th->regs, &sp))
 		return false;
 	m = asc_maps_find(&t->maps, sp);
-	return m && m->path[0] != '[' && search(t, sp, asc_min(m->end, sp + UP), th->tid, ret);
+	return m && m->path[0] != '[' && search(p, sp, asc_min(m->end, sp + UP), th->tid, ret);
 }
 
 /* ld.so maps the first thread's TLS before anything else; a static program has it in its heap. */
-static bool of_main_thread(struct asc_target *t, pid_t tid, asc_addr *ret)
+static bool of_main_thread(const struct place *p, pid_t tid, asc_addr *ret)
 {
+	const struct asc_target *t = p->t;
 	unsigned tries = 0;
 
 	for (size_t i = t->maps.n; i-- > 0 && tries < SMALL_TRIES;) {
@@ -71,18 +93,20 @@ static bool of_main_thread(struct asc_target *t, pid_t tid, asc_addr *ret)
 		    (m->path[0] && !heap) || (m->end - m->start > SMALL && !heap))
 			continue;
 		tries++;
-		if (search(t, m->start, asc_min(m->end, m->start + SMALL_READ), tid, ret))
+		if (search(p, m->start, asc_min(m->end, m->start + SMALL_READ), tid, ret))
 			return true;
 		if (!heap && m->end - m->start > SMALL_READ &&
-		    search(t, asc_max(m->start + SMALL_READ, m->end - SMALL_READ), m->end, tid,
+		    search(p, asc_max(m->start + SMALL_READ, m->end - SMALL_READ), m->end, tid,
 			   ret))
 			return true;
 	}
 	return false;
 }
 
-void asc_find_thread_pointers(struct asc_target *t)
+void asc_find_thread_pointers(struct asc_target *t, const struct asc_residency *res)
 {
+	const struct place p = { t, res };
+
 	if (t->arch->tls != ASC_TLS_II)
 		return;
 	for (size_t i = 0; i < t->nthreads; i++) {
@@ -90,7 +114,7 @@ void asc_find_thread_pointers(struct asc_target *t)
 
 		if (!th->regs.valid || !th->regs.partial || th->regs.tp_valid)
 			continue;
-		th->regs.tp_valid = th->tid == t->pid ? of_main_thread(t, th->tid, &th->regs.tp)
-						      : above_stack(t, th, &th->regs.tp);
+		th->regs.tp_valid = th->tid == t->pid ? of_main_thread(&p, th->tid, &th->regs.tp)
+						      : above_stack(&p, th, &th->regs.tp);
 	}
 }

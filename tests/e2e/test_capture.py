@@ -322,6 +322,50 @@ def test_a_heap_that_rests(victim, tmp_path):
         assert doc["complete"] == (doc["capture"]["unverified_bytes"] == 0 and not doc["warnings"])
 
 
+# ---- many threads: what was rehearsed is looked at when the target runs again ----
+
+
+def many(victim):
+    v = victim("service", "--threads", 40, "--requests", 200, "--payload", 400000)
+    v.line("idle")
+    helpers.wait_for(lambda: all(helpers.state(v.pid, t) == "S" for t in helpers.tids(v.pid)), 10, "all of them to sleep")
+    return v
+
+
+OF_THE_STOP = ("ledger", "arenas", "mmapped", "verdict", "findings", "complete")
+
+
+def heap_of(doc):
+    return {k: doc[k] for k in OF_THE_STOP}
+
+
+def test_what_is_looked_at_later_is_of_the_stop(victim):
+    """The target works on before anything is looked at: nothing of that may be in the result."""
+    v = many(victim)
+    before = helpers.arenascope(*TOOL, "-p", v.pid, "report").json
+    tool = subprocess.Popen([helpers.HOOKED, *TOOL, "-p", str(v.pid), "report"], stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, env={**os.environ, "ARENASCOPE_FAULT": "sealed:1"})
+    helpers.wait_for(lambda: helpers.state(tool.pid) == "T", 20, "the tool to stop itself")
+    assert helpers.status(v.pid)["TracerPid"] == "0" and helpers.state(v.pid) == "S"
+    assert " 0 errors" in v.ask("serve 400", "served")
+    after = helpers.arenascope(*TOOL, "-p", v.pid, "report").json
+    assert heap_of(after)["arenas"] != heap_of(before)["arenas"]
+    tool.send_signal(signal.SIGCONT)
+    out, err = tool.communicate()
+    assert tool.returncode == 0, err
+    doc = json.loads(out)
+    assert heap_of(doc) == heap_of(before) and doc["capture"]["stops"] == 1
+    v.quit()
+
+
+def test_what_does_not_suffice_is_read_in_a_stop(victim):
+    v = many(victim)
+    before = helpers.arenascope(*TOOL, "-p", v.pid, "report").json
+    doc = helpers.arenascope(*TOOL, "-p", v.pid, "report", env={"ARENASCOPE_FAULT": "sealed:2"}).json
+    assert heap_of(doc) == heap_of(before) and (before["capture"]["stops"], doc["capture"]["stops"]) == (1, 2)
+    v.quit()
+
+
 # ---- the longest pause ----
 
 

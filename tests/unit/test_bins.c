@@ -80,21 +80,21 @@ static void test_bins(void **state)
 		struct asc_heap *h = std_read(&s, ASC_DEPTH_LISTS);
 		const struct asc_arena *a = &h->arenas[0];
 		uint64_t small = hi_size(s.hi, 200), fast = hi_size(s.hi, 48), n = 0, bytes = 0;
-		const struct asc_bin *b = &a->bins[asc_bin_index(&h->libc, small)];
+		const struct asc_bin *b = asc_arena_bin(a, asc_bin_index(&h->libc, small));
 
 		assert_int_equal(b->count, 2);
 		assert_int_equal(b->bytes, 2 * small);
 		assert_int_equal(b->raw_bytes, 2 * (small + 1));
 		assert_int_equal(b->raw_min, small + 1);
 		assert_int_equal(b->raw_max, small + 1);
-		b = &a->bins[asc_bin_index(&h->libc, 0x2000)];
+		b = asc_arena_bin(a, asc_bin_index(&h->libc, 0x2000));
 		assert_int_equal(b->count, 4);
 		assert_int_equal(b->raw_min, 0x2001);
 		assert_int_equal(b->raw_max, 0x2001 + 2 * hi_align(s.hi));
-		b = &a->fast[asc_fastbin_index(&h->libc, fast)];
+		b = asc_arena_fastbin(a, asc_fastbin_index(&h->libc, fast));
 		assert_int_equal(b->count, s.fast ? 3 : 0);
 		assert_int_equal(b->bytes, s.fast ? 3 * fast : 0);
-		for (unsigned j = 1; j < ASC_NBINS; j++) {
+		for (unsigned j = 0; j < a->nbins; j++) {
 			n += a->bins[j].count;
 			bytes += a->bins[j].bytes;
 			assert_false(a->bins[j].truncated);

@@ -117,7 +117,8 @@ static void check_states(const struct std_heap *s, const struct asc_heap *h)
 		assert_ptr_equal(w.tcache_owner, &h->threads[0]);
 	}
 	assert_true(asc_heap_where(h, s->mm[1] + 5, &w));
-	assert_ptr_equal(w.mmapped, &h->mmapped[1]);
+	assert_true(w.in_mmapped);
+	assert_int_equal(w.mmapped.chunk, s->mm[1]);
 	assert_true(asc_heap_where(h, hi_heap_addr(s->hi, 1, 0), &w));
 	assert_true(w.in_header);
 	assert_false(asc_heap_where(h, 0x10, &w));
@@ -142,11 +143,11 @@ static void check_rest(const struct std_heap *s, const struct asc_heap *h)
 	assert_int_equal(a->counts[ASC_TOP], 1);
 	assert_int_equal(a->counts[ASC_FASTBIN], s->fast ? 3 : 0);
 	assert_int_equal(a->counts[ASC_TCACHE], s->cache ? 3 : 0);
-	assert_int_equal(a->bins[1].count, 2);
-	assert_int_equal(h->nmmapped, 3);
+	assert_int_equal(asc_arena_bin(a, 1)->count, 2);
+	assert_int_equal(h->mmapped.n, 3);
 	assert_true(h->mmapped_complete);
 	for (unsigned i = 0; i < 3; i++)
-		assert_int_equal(h->mmapped[i].chunk, s->mm[i]);
+		assert_int_equal(asc_mmapped_at(h, i).chunk, s->mm[i]);
 	assert_int_equal(h->nthreads, 2);
 	assert_int_equal(h->threads[0].arena, 0);
 	assert_int_equal(h->threads[1].arena, 1);
@@ -211,7 +212,7 @@ static void test_plan(void **state)
 			for (size_t j = 0; j < a->narenas; j++)
 				assert_memory_equal(a->arenas[j].counts, b->arenas[j].counts,
 						    sizeof(a->arenas[j].counts));
-			assert_int_equal(b->nmmapped, a->nmmapped);
+			assert_int_equal(b->mmapped.n, a->mmapped.n);
 			asc_heap_free(a);
 			asc_heap_free(b);
 			free(r);
@@ -285,7 +286,7 @@ static void test_pieces(void **state)
 			assert_true(asc_heap_where(h, in_first, &w) && w.arena->index == 0);
 			assert_true(asc_heap_where(h, in_second, &w) && w.arena->index == 0);
 			assert_true(asc_heap_where(h, in_third, &w) && w.arena->index == 0);
-			assert_int_equal(h->nmmapped, 1);
+			assert_int_equal(h->mmapped.n, 1);
 			asc_heap_free(h);
 			hi_free(hi);
 		}

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * lace ARENAS CHUNKS SIZE [PAGES]: in the main arena (ARENAS 0), or in as many arenas by a thread each, CHUNKS chunks
+ * lace ARENAS CHUNKS SIZE [PAGES [MMAPPED]]: in the main arena (ARENAS 0), or in as many arenas by a thread each, CHUNKS chunks
  * of SIZE bytes of user memory, of which every other one is free, all over the heap by their lists' order, and none
  * beside another free one. What tcaches and fastbins do is the caller's affair (GLIBC_TUNABLES). PAGES: beside
- * that, so many single pages that were only read: present, but not in Rss.
+ * that, so many single pages that were only read: present, but not in Rss. MMAPPED: and so many chunks with a mapping
+ * of their own, most of them of one page each.
  *
- * Prints "ready FREE BYTES", its own truth about the free ones. Ends at the end of its input.
+ * Prints "mmapped N BYTES" if there are any, as mallinfo2 says, then "ready FREE BYTES", its own truth about the free
+ * ones. Ends at the end of its input.
  */
 #include <malloc.h>
 #include <pthread.h>
@@ -65,6 +67,32 @@ static void touch(size_t n)
 		(void)p[2 * i * page];
 }
 
+/* They stay. Their mappings are one, but for holes. */
+static void map_chunks(size_t n)
+{
+	const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	void *hole = NULL;
+	struct mallinfo2 info;
+
+	mallopt(M_MMAP_THRESHOLD, 1024);
+	mallopt(M_MMAP_MAX, (int)n + 1);
+	for (size_t i = 0; i < n; i++) {
+		void *p = i % 50000 == 3 ? malloc((size_t)80 << 20)
+			  : i % 100 == 1 ? memalign(512, page / 2)
+			  : i % 100 == 2 ? malloc(3 * page)
+					 : malloc(page - 3 * sizeof(size_t));
+
+		if (!p)
+			abort();
+		if (i % 10000 == 5000)
+			hole = p;
+	}
+	free(hole);
+	mallopt(M_MMAP_THRESHOLD, 1 << 25);
+	info = mallinfo2();
+	printf("mmapped %zu %zu\n", info.hblks, info.hblkhd);
+}
+
 int main(int argc, char **argv)
 {
 	const unsigned arenas = argc > 1 ? (unsigned)strtoul(argv[1], NULL, 10) : 0;
@@ -77,8 +105,10 @@ int main(int argc, char **argv)
 		chunks += 2;
 	mallopt(M_ARENA_MAX, (int)arenas + 1);
 	mallopt(M_MMAP_THRESHOLD, 1 << 25);
-	if (argc > 4)
+	if (argc > 4 && atoi(argv[4]))
 		touch(strtoul(argv[4], NULL, 10));
+	if (argc > 5)
+		map_chunks(strtoul(argv[5], NULL, 10));
 	pthread_barrier_init(&made, NULL, arenas + 1);
 	pthread_barrier_init(&end, NULL, arenas + 1);
 	for (unsigned i = 0; i < arenas; i++)
