@@ -12,7 +12,7 @@
 #include "target/overlay.h"
 
 struct doubt {
-	const struct asc_target *overlay;
+	struct asc_target *overlay;
 	uint64_t page;
 	asc_range_vec *changed;
 };

@@ -55,16 +55,21 @@ static void empty(struct overlay *o)
 
 /* ---- digests ---- */
 
-static void take_note(struct overlay *o, struct asc_note *n, const uint8_t *bytes)
+/* Page @p i of @p b. @return 1: it is not what it was before the stop */
+static uint64_t take_note(struct overlay *o, struct asc_note_block *b, size_t i,
+			  const uint8_t *bytes)
 {
-	const uint64_t d = asc_page_digest(&o->notes, bytes);
-	const uint64_t was = __atomic_load_n(&n->before, __ATOMIC_RELAXED);
+	const uint64_t was = __atomic_load_n(&b->digest[i], __ATOMIC_RELAXED);
+	uint64_t d = asc_page_digest(&o->notes, bytes);
 
-	if (o->phase == RUNNING)
-		__atomic_store_n(&n->before, was && was != d ? ASC_NOTE_TORN : d, __ATOMIC_RELAXED);
-	else if (__atomic_load_n(&n->after, __ATOMIC_RELAXED) == 0 || d != n->before)
-		/* read more than once: it counts that it differed once */
-		__atomic_store_n(&n->after, d, __ATOMIC_RELAXED);
+	if (d == was)
+		return 0;
+	/* read more than once, and not the same */
+	if (o->phase == RUNNING ? was != 0
+				: __atomic_load_n(&b->changed, __ATOMIC_RELAXED) >> i & 1)
+		d = ASC_NOTE_TORN;
+	__atomic_store_n(&b->digest[i], d, __ATOMIC_RELAXED);
+	return o->phase != RUNNING;
 }
 
 /* @p len bytes of whole pages from @p at on */
@@ -74,12 +79,19 @@ static void take_notes(struct overlay *o, asc_addr at, const uint8_t *bytes, siz
 
 	for (size_t done = 0; done < len;) {
 		struct asc_note_block *b = asc_notes_block(&o->notes, at + done);
-		size_t k = (at + done) / size % ASC_NOTES_BLOCK;
+		size_t k = asc_note_index(&o->notes, at + done);
+		uint64_t later = 0, changed = 0;
 
 		for (; k < ASC_NOTES_BLOCK && done < len; k++, done += (size_t)size) {
 			if (b)
-				take_note(o, &b->notes[k], bytes + done);
+				changed |= take_note(o, b, k, bytes + done) << k;
+			later |= 1ull << k;
 		}
+		if (!b || o->phase == RUNNING)
+			continue;
+		__atomic_or_fetch(&b->later, later, __ATOMIC_RELAXED);
+		if (changed)
+			__atomic_or_fetch(&b->changed, changed, __ATOMIC_RELAXED);
 	}
 }
 
@@ -149,13 +161,13 @@ static uint64_t pass_gone(struct overlay *o, asc_addr at, uint64_t len)
 	const uint64_t size = o->t.page_size;
 
 	for (asc_addr page = asc_align_down(at, size); page < at + len; page += size) {
-		struct asc_note *n = asc_notes_at(&o->notes, page);
+		struct asc_note_block *b = asc_notes_block(&o->notes, page);
+		const size_t i = asc_note_index(&o->notes, page);
 
 		if (asc_overlay_fresh(o, page))
 			return page > at ? page - at : 0;
-		if (n && n->before)
-			__atomic_store_n(&n->after, n->before + 1 ? n->before + 1 : 1,
-					 __ATOMIC_RELAXED);
+		if (b && b->digest[i])
+			asc_note_changed(b, i, ASC_NOTE_TORN);
 	}
 	return len;
 }

@@ -41,14 +41,14 @@ bool asc_overlay_is_cut(const struct asc_target *overlay);
  * In the first stop: is all that was kept by now, and was read before, as it was then? @p but: where that does
  * not matter, normalised, borrowed; so in asc_overlay_compare().
  */
-bool asc_overlay_is_same(const struct asc_target *overlay, const asc_range_vec *but);
+bool asc_overlay_is_same(struct asc_target *overlay, const asc_range_vec *but);
 /* The process runs on: after. @p now: which pages there are now, where that of the stop is not known. */
 ASC_MUST struct asc_error *asc_overlay_end(struct asc_target *overlay,
 					   const struct asc_residency *now);
 /* What was kept of @p range is not used: all of it is to be of one moment. */
 void asc_overlay_forget(struct asc_target *overlay, struct asc_range range);
 /* Was this page read after the stop, and not in it? @p page: its first address */
-bool asc_overlay_is_later(const struct asc_target *overlay, asc_addr page);
+bool asc_overlay_is_later(struct asc_target *overlay, asc_addr page);
 /* Bytes of pages that were read in the stop. */
 uint64_t asc_overlay_fresh_bytes(const struct asc_target *overlay);
 /*
@@ -61,10 +61,9 @@ ASC_MUST struct asc_error *asc_overlay_compare(struct asc_target *overlay, const
 					       uint64_t *ret_steady);
 /*
  * Of what was read after the stop and is not fresh: the pages that have changed (malloc'ed, by
- * address), and how many bytes have not.
+ * address, those behind one another as one), and how many bytes have not.
  */
-ASC_MUST struct asc_error *asc_overlay_changed(const struct asc_target *overlay,
-					       struct asc_range **ret, size_t *ret_n,
-					       uint64_t *ret_steady);
+ASC_MUST struct asc_error *asc_overlay_changed(struct asc_target *overlay, struct asc_range **ret,
+					       size_t *ret_n, uint64_t *ret_steady);
 
 #endif

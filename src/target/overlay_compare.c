@@ -19,21 +19,21 @@ enum {
 	BUFFER = 256 << 10,
 };
 
-bool asc_overlay_is_same(const struct asc_target *t, const asc_range_vec *but)
+bool asc_overlay_is_same(struct asc_target *t, const asc_range_vec *but)
 {
-	const struct overlay *o = (const struct overlay *)t;
+	struct overlay *o = (struct overlay *)t;
 
 	if (o->again || o->cut || o->phase != STOPPED)
 		return false;
 	for (size_t i = 0; i <= o->mask; i++) {
 		const uint64_t page = o->slots[i].page;
 		const uint8_t *bytes = page == UINT64_MAX ? NULL : asc_overlay_fresh(o, page);
-		const struct asc_note *n = bytes ? asc_notes_at(&o->notes, page) : NULL;
+		const struct asc_note_block *b = bytes ? asc_notes_block(&o->notes, page) : NULL;
+		const uint64_t was = b ? b->digest[asc_note_index(&o->notes, page)] : 0;
 
-		if (n && asc_ranges_touch(but, page, page + t->page_size))
+		if (!was || asc_ranges_touch(but, page, page + t->page_size))
 			continue;
-
-		if (n && n->before && n->before != asc_page_digest(&o->notes, bytes))
+		if (was != asc_page_digest(&o->notes, bytes))
 			return false;
 	}
 	return true;
@@ -53,14 +53,10 @@ struct comparison {
 };
 
 /* Say in each block which pages of it the stop has kept. */
-static void mark_kept(const struct overlay *o)
+static void mark_kept(struct overlay *o, struct asc_note_block **blocks)
 {
-	const uint64_t size = o->t.page_size;
-
-	for (size_t i = 0; i < o->notes.cap; i++) {
-		if (o->notes.blocks[i])
-			o->notes.blocks[i]->kept = 0;
-	}
+	for (size_t i = 0; i < o->notes.nblocks; i++, asc_notes_passed(&o->notes))
+		blocks[i]->kept = 0;
 	for (size_t i = 0; i <= o->mask; i++) {
 		const uint64_t page = o->slots[i].page;
 		struct asc_note_block *b = page == UINT64_MAX || o->slots[i].at == UINT64_MAX
@@ -68,7 +64,7 @@ static void mark_kept(const struct overlay *o)
 						   : asc_notes_block(&o->notes, page);
 
 		if (b)
-			b->kept |= 1ull << page / size % ASC_NOTES_BLOCK;
+			b->kept |= 1ull << asc_note_index(&o->notes, page);
 	}
 }
 
@@ -79,7 +75,7 @@ static uint64_t wanted(const struct comparison *c, const struct asc_note_block *
 	uint64_t mask = 0;
 
 	for (size_t k = 0; k < ASC_NOTES_BLOCK; k++)
-		mask |= (uint64_t)(b->notes[k].before != 0) << k;
+		mask |= (uint64_t)(b->digest[k] != 0) << k;
 	mask &= ~b->kept;
 	if (!mask || !asc_ranges_touch(c->but, first, first + ASC_NOTES_BLOCK * size))
 		return mask;
@@ -99,13 +95,11 @@ static bool compare_pages(struct comparison *c, struct asc_note_block *b, size_t
 				    n * size) == n * size;
 
 	for (size_t i = 0; i < n && same; i++) {
-		struct asc_note *note = &b->notes[from + i];
 		const uint64_t now = asc_page_digest(&c->o->notes, buf + i * size);
 
-		same = now == note->before;
-		if (!same)
-			note->after =
-				now; /* it has changed, whatever it is when it is read again */
+		same = now == b->digest[from + i];
+		if (!same) /* it has changed, whatever it is when it is read again */
+			asc_note_changed(b, from + i, now);
 	}
 	return same;
 }
@@ -141,6 +135,7 @@ static void *compare(void *comparison)
 			break;
 		for (bool same = buf != NULL; i < asc_min(end, c->n); i++) {
 			same = same && compare_block(c, c->blocks[i], buf);
+			asc_notes_passed(&c->o->notes);
 			if (!same)
 				__atomic_store_n(&c->differs, true, __ATOMIC_RELAXED);
 		}
@@ -168,7 +163,7 @@ struct asc_error *asc_overlay_compare(struct asc_target *t, const asc_range_vec 
 	if (!blocks)
 		return asc_err(ASC_ENOMEM, "%zu blocks of pages", n);
 	asc_notes_sorted(&o->notes, blocks);
-	mark_kept(o);
+	mark_kept(o, blocks);
 	two = n * ASC_NOTES_BLOCK * t->page_size > TWO_READERS && asc_target_concurrent(o->live) &&
 	      !pthread_create(&beside, NULL, compare, &c);
 	compare(&c);
@@ -181,52 +176,56 @@ struct asc_error *asc_overlay_compare(struct asc_target *t, const asc_range_vec 
 
 /* ---- the verdict ---- */
 
-bool asc_overlay_is_later(const struct asc_target *t, asc_addr page)
+bool asc_overlay_is_later(struct asc_target *t, asc_addr page)
 {
-	const struct overlay *o = (const struct overlay *)t;
-	const struct asc_note *n = asc_notes_at(&o->notes, page);
+	struct overlay *o = (struct overlay *)t;
+	const struct asc_note_block *b = asc_notes_block(&o->notes, page);
 
-	return n && n->after && !asc_overlay_fresh(o, page);
+	return b && b->later >> asc_note_index(&o->notes, page) & 1 && !asc_overlay_fresh(o, page);
 }
 
-static int by_addr(const void *a, const void *b)
+/* Those of a block, one behind the other as one. */
+static struct asc_error *add_changed(asc_range_vec *v, const struct asc_note_block *b,
+				     uint64_t size)
 {
-	const struct asc_range *x = a, *y = b;
+	for (uint64_t mask = b->later & b->changed & ~b->kept; mask; mask &= mask - 1) {
+		const uint64_t page = b->nr * ASC_NOTES_BLOCK + (unsigned)__builtin_ctzll(mask);
+		struct asc_range *last = v->len ? &v->data[v->len - 1] : NULL;
 
-	return (x->addr > y->addr) - (x->addr < y->addr);
+		if (last && last->addr + last->len == page * size)
+			last->len += size;
+		else
+			ASC_TRY(asc_vec_push(v, ((struct asc_range){ page * size, size })));
+	}
+	return NULL;
 }
 
-struct asc_error *asc_overlay_changed(const struct asc_target *t, struct asc_range **ret,
-				      size_t *ret_n, uint64_t *ret_steady)
+struct asc_error *asc_overlay_changed(struct asc_target *t, struct asc_range **ret, size_t *ret_n,
+				      uint64_t *ret_steady)
 {
-	const struct overlay *o = (const struct overlay *)t;
-	const uint64_t size = t->page_size;
-	ASC_VEC(struct asc_range) v = { 0 };
+	struct overlay *o = (struct overlay *)t;
+	const size_t n = o->notes.nblocks;
+	ASC_AUTO(asc_freep)
+	struct asc_note_block **blocks = calloc(n + 1, sizeof(struct asc_note_block *));
+	struct asc_error *err = NULL;
+	asc_range_vec v = { 0 };
 	uint64_t steady = 0;
 
-	mark_kept(o);
-	for (size_t i = 0; i < o->notes.cap; i++) {
-		const struct asc_note_block *b = o->notes.blocks[i];
+	if (!blocks)
+		return asc_err(ASC_ENOMEM, "%zu blocks of pages", n);
+	asc_notes_sorted(&o->notes, blocks);
+	mark_kept(o, blocks);
+	for (size_t i = 0; i < n && !err; i++, asc_notes_passed(&o->notes)) {
+		const struct asc_note_block *b = blocks[i];
 
-		for (size_t k = 0; b && k < ASC_NOTES_BLOCK; k++) {
-			const struct asc_note *n = &b->notes[k];
-			struct asc_range r = { (b->nr * ASC_NOTES_BLOCK + k) * size, size };
-			struct asc_error *err;
-
-			if (!n->after || b->kept >> k & 1)
-				continue;
-			if (n->after == n->before) {
-				steady += size;
-				continue;
-			}
-			err = asc_vec_push(&v, r);
-			if (err) {
-				asc_vec_free(&v);
-				return err;
-			}
-		}
+		steady += (unsigned)__builtin_popcountll(b->later & ~b->changed & ~b->kept) *
+			  t->page_size;
+		err = add_changed(&v, b, t->page_size);
 	}
-	asc_sort(v.data, v.len, sizeof(*v.data), by_addr);
+	if (err) {
+		asc_vec_free(&v);
+		return err;
+	}
 	*ret = v.data;
 	*ret_n = v.len;
 	*ret_steady = steady;

@@ -22,14 +22,15 @@ import time
 
 ARENASCOPE = os.environ["ARENASCOPE"]
 VICTIMS = pathlib.Path(os.environ["VICTIMS"])
-# the same objects, but it obeys ARENASCOPE_FAULT, ARENASCOPE_NO_DEBUG and ARENASCOPE_RUNS (runs of pages in memory)
+# the same objects, but it obeys ARENASCOPE_FAULT, ARENASCOPE_NO_DEBUG, ARENASCOPE_RUNS (runs of pages in memory) and
+# ARENASCOPE_NOTES (blocks of digests of pages in memory)
 HOOKED = str(VICTIMS.parent / "arenascope-hooked")
 # below strace, or where ptrace(2) ends it: LeakSanitizer, if it was built with that, is a tracer itself
 NO_LEAKS = {"ASAN_OPTIONS": "detect_leaks=0"}
 NO_LSAN = ["env", *(f"{k}={v}" for k, v in NO_LEAKS.items())]
 # not __asan_init, which arenascope itself looks for in its targets
 SANITIZED = b"__asan_version_mismatch_check" in pathlib.Path(ARENASCOPE).read_bytes()
-HOOKS = ("ARENASCOPE_FAULT", "ARENASCOPE_NO_DEBUG", "ARENASCOPE_RUNS")
+HOOKS = ("ARENASCOPE_FAULT", "ARENASCOPE_NO_DEBUG", "ARENASCOPE_RUNS", "ARENASCOPE_NOTES")
 PAGE = resource.getpagesize()
 # gcc's flags for a 32-bit program: Debian keeps <asm/...> beside the 64-bit headers alone, unless gcc-multilib is
 # installed, which cannot be together with a cross compiler

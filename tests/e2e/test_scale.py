@@ -241,6 +241,38 @@ def test_mmapped_chunks_in_a_file(victim):
     v.quit(None)
 
 
+def test_digests_of_many_pages(victim):
+    """An optimistic capture of 14 GB keeps no more of the pages that it has read than any other walk of its chunks."""
+    v = victim("lace", 0, 1000, 24, 0, 0, 60000)
+    v.line("ready")
+    docs = {}
+    for engine in ("copy", "optimistic"):
+        out, peak = measured("-j", f"--capture={engine}", "--max-pause=20s", "-p", v.pid, "check")
+        docs[engine] = json.loads(out)
+    check, capture = docs["optimistic"], docs["optimistic"]["capture"]
+    assert capture["engine"] == "optimistic" and capture["unverified_bytes"] == 0
+    assert said(json.dumps(check)) == said(json.dumps(docs["copy"])) and check["checked_chunks"] >= 61000
+    most = (32 << 20) + 16 * check["checked_chunks"] + capture["reread_bytes"]
+    assert helpers.SANITIZED or peak < most, f"{peak / 2**20:.1f} of {most / 2**20:.1f} MiB"
+    v.quit(None)
+
+
+@pytest.mark.parametrize("load", [False, True])
+def test_the_same_with_digests_in_a_file(victim, load):
+    v = victim("heap", 3, 40000, 700)
+    v.line("ready")
+    before, _ = measured("-j", "-p", v.pid, "check")
+    if load:
+        v.send("load on")
+    p = subprocess.run([helpers.HOOKED, "-q", "-j", "--capture=optimistic", "-p", str(v.pid), "check"], check=False,
+                       stdout=subprocess.PIPE, env={**os.environ, "ARENASCOPE_NOTES": "2"})
+    check = json.loads(p.stdout)
+    assert check["capture"]["engine"] == "optimistic" and not [f for f in check["findings"] if f["severity"] == "corrupt"]
+    assert p.returncode == (0 if check["complete"] else 1)
+    assert load or (said(p.stdout) == said(before) and check["capture"]["unverified_bytes"] == 0)
+    v.quit()
+
+
 def test_a_prediction_of_many_ranges(victim):
     """More than are told at a time: what malloc_trim really returns is what was said."""
     v = victim("lace", 0, 40000, 12000, env=NO_CACHES)

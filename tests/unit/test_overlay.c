@@ -128,9 +128,9 @@ static uint64_t changed(struct pages *c, uint64_t *ret_steady)
 
 	assert_null(asc_overlay_changed(c->overlay, &v, &n, ret_steady));
 	for (size_t i = 0; i < n; i++) {
-		assert_int_equal(v[i].len, PAGE);
-		assert_true(i == 0 || v[i - 1].addr < v[i].addr);
-		bits |= 1ull << ((v[i].addr - c->area) / PAGE);
+		assert_true(i == 0 || v[i - 1].addr + v[i - 1].len < v[i].addr);
+		for (asc_addr at = v[i].addr; at < v[i].addr + v[i].len; at += PAGE)
+			bits |= 1ull << ((at - c->area) / PAGE);
 	}
 	free(v);
 	return bits;
@@ -436,38 +436,53 @@ static void test_notes(void **state)
 		asc_page_run_make(FAR * PAGE, (FAR + 200000ull) * PAGE, ASC_PAGE_PRESENT),
 	};
 	struct asc_residency res = { .source = ASC_RESIDENCY_SCAN, .page_size = PAGE, .v = runs };
+	struct asc_note_block **blocks;
 	struct asc_notes s = { 0 };
 
-	(void)state;
 	assert_null(asc_notes_init(&s, PAGE));
+	if (*state) /* most of them are in the file */
+		s.in_memory_max = 7;
 	for (res.n = 0; res.n <= 3; res.n++)
 		assert_null(asc_notes_make(&s, &res));
 	res.n = 3;
 	assert_null(asc_notes_make(&s, &res));
 	assert_int_equal(s.nblocks, 2 + (FAR + 199999) / 64 - FAR / 64 + 1);
-	assert_null(asc_notes_at(&s, 128 * PAGE));
+	assert_null(asc_notes_block(&s, 128 * PAGE));
 	for (uint64_t page = FAR; page < FAR + 200000; page++) {
-		struct asc_note *n = asc_notes_at(&s, page * PAGE);
+		struct asc_note_block *b = asc_notes_block(&s, page * PAGE);
 
-		assert_non_null(n);
-		assert_true(!n->before && !n->after);
-		n->before = page;
+		assert_non_null(b);
+		assert_true(!b->digest[asc_note_index(&s, page * PAGE)]);
+		b->digest[asc_note_index(&s, page * PAGE)] = page;
 	}
 	for (uint64_t page = FAR; page < FAR + 200000; page++)
-		assert_true(asc_notes_at(&s, page * PAGE)->before == page);
-	assert_true(asc_notes_at(&s, 3 * PAGE) == asc_notes_at(&s, 0) + 3);
+		assert_true(asc_notes_block(&s, page * PAGE)->digest[page % 64] == page);
+	assert_int_equal(asc_note_index(&s, 3 * PAGE), 3);
 	assert_ptr_equal(asc_notes_block(&s, 69 * PAGE), asc_notes_block(&s, 64 * PAGE));
+	blocks = calloc(s.nblocks, sizeof(struct asc_note_block *));
+	assert_non_null(blocks);
+	asc_notes_sorted(&s, blocks);
+	for (size_t i = 1; i < s.nblocks; i++)
+		assert_true(blocks[i - 1]->nr < blocks[i]->nr);
+	free(blocks);
+	assert_true(s.in_memory <= s.in_memory_max && (s.fd >= 0) == (*state != NULL));
 	asc_notes_deinit(&s);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_three_readings),	cmocka_unit_test(test_new_page),
-		cmocka_unit_test(test_asked_later),	cmocka_unit_test(test_next_round),
-		cmocka_unit_test(test_forget),		cmocka_unit_test(test_cut),
-		cmocka_unit_test(test_first_is_enough), cmocka_unit_test(test_first_is_not_enough),
-		cmocka_unit_test(test_digest),		cmocka_unit_test(test_notes),
+		cmocka_unit_test(test_three_readings),
+		cmocka_unit_test(test_new_page),
+		cmocka_unit_test(test_asked_later),
+		cmocka_unit_test(test_next_round),
+		cmocka_unit_test(test_forget),
+		cmocka_unit_test(test_cut),
+		cmocka_unit_test(test_first_is_enough),
+		cmocka_unit_test(test_first_is_not_enough),
+		cmocka_unit_test(test_digest),
+		cmocka_unit_test(test_notes),
+		cmocka_unit_test_prestate(test_notes, "file"),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * lace ARENAS CHUNKS SIZE [PAGES [MMAPPED]]: in the main arena (ARENAS 0), or in as many arenas by a thread each, CHUNKS chunks
- * of SIZE bytes of user memory, of which every other one is free, all over the heap by their lists' order, and none
- * beside another free one. What tcaches and fastbins do is the caller's affair (GLIBC_TUNABLES). PAGES: beside
- * that, so many single pages that were only read: present, but not in Rss. MMAPPED: and so many chunks with a mapping
- * of their own, most of them of one page each.
+ * lace ARENAS CHUNKS SIZE [PAGES [MMAPPED [SPARSE]]]: in the main arena (ARENAS 0), or in as many arenas by a thread
+ * each, CHUNKS chunks of SIZE bytes of user memory, of which every other one is free, all over the heap by their lists'
+ * order, and none beside another free one. What tcaches and fastbins do is the caller's affair (GLIBC_TUNABLES). PAGES:
+ * beside that, so many single pages that were only read: present, but not in Rss. MMAPPED: and so many chunks with a
+ * mapping of their own, most of them of one page each. SPARSE: and so many of 250000 bytes on the heap, of which the
+ * page with the header alone is in memory.
  *
  * Prints "mmapped N BYTES" if there are any, as mallinfo2 says, then "ready FREE BYTES", its own truth about the free
  * ones. Ends at the end of its input.
@@ -107,8 +108,11 @@ int main(int argc, char **argv)
 	mallopt(M_MMAP_THRESHOLD, 1 << 25);
 	if (argc > 4 && atoi(argv[4]))
 		touch(strtoul(argv[4], NULL, 10));
-	if (argc > 5)
+	if (argc > 5 && atoi(argv[5]))
 		map_chunks(strtoul(argv[5], NULL, 10));
+	for (size_t i = argc > 6 ? strtoul(argv[6], NULL, 10) : 0; i; i--)
+		if (!malloc(250000))
+			abort();
 	pthread_barrier_init(&made, NULL, arenas + 1);
 	pthread_barrier_init(&end, NULL, arenas + 1);
 	for (unsigned i = 0; i < arenas; i++)
