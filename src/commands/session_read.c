@@ -193,7 +193,7 @@ static bool rehearse(struct asc_session *s, unsigned needs, const struct asc_res
 		whole &= heap && heap->complete && heap->tcaches_known && !heap->nfindings;
 		asc_heap_free(heap);
 	}
-	asc_target_rehearsed(s->live, res, n * (whole ? SPARE_A_THREAD : PAGES_A_THREAD));
+	asc_target_rehearsed(s->live, n * (whole ? SPARE_A_THREAD : PAGES_A_THREAD));
 	return whole;
 }
 
@@ -203,11 +203,8 @@ static bool rehearse(struct asc_session *s, unsigned needs, const struct asc_res
  */
 static void warm_up(void)
 {
-	void *p;
+	void *p = malloc(WARM_BYTES);
 
-	mallopt(M_MMAP_THRESHOLD, 2 * WARM_BYTES);
-	mallopt(M_TRIM_THRESHOLD, 4 * WARM_BYTES);
-	p = malloc(WARM_BYTES);
 	if (p)
 		memset(p, 1, WARM_BYTES);
 	__asm__ volatile("" : : "r"(p) : "memory");
@@ -221,12 +218,16 @@ static void prepare_many(struct asc_session *s, unsigned needs, struct before *b
 	asc_target_threads(s->live, &n);
 	if (n < MANY_THREADS)
 		return;
+	mallopt(M_MMAP_THRESHOLD, 2 * WARM_BYTES);
+	mallopt(M_TRIM_THRESHOLD, 4 * WARM_BYTES);
 	b->brief = !(needs & ASC_NEED_WALK);
 	if (needs & ASC_NEED_HEAPS)
 		b->rehearsed = rehearse(s, needs, b->foresight ? b->foresight->residency : NULL);
 	if (needs & ASC_NEED_STACKS)
 		asc_error_free(asc_capture_buf_new(STACK_GUESS + n * STACK_GUESS_EACH, &b->stacks));
-	warm_up();
+	/* a rehearsal of all of it has used what the stop will need */
+	if (!b->rehearsed)
+		warm_up();
 }
 
 /*

@@ -117,15 +117,26 @@ static size_t sealed_read(struct live *l, asc_addr addr, void *buf, size_t len)
 	return 0;
 }
 
+/* In a rehearsal each page is read once. @return how many pieces there was room for */
+static size_t note(struct live *l, const struct asc_iov *iov, size_t n)
+{
+	size_t i = 0;
+
+	while (i < n && asc_page_store_note(l->store, iov[i].addr, iov[i].len))
+		i++;
+	asc_live_load(l, NULL);
+	return i;
+}
+
 static size_t live_read(struct asc_target *t, asc_addr addr, void *buf, size_t len)
 {
 	struct live *l = live_of(t);
 
 	if (l->sealed)
 		return sealed_read(l, addr, buf, len);
-	if (l->noting && !asc_page_store_note(l->store, addr, len))
+	if (l->noting && !note(l, &(struct asc_iov){ .addr = addr, .len = len }, 1))
 		return 0;
-	if (l->store && l->stopper && asc_page_store_get(l->store, addr, buf, len))
+	if (asc_live_keeps(l) && asc_page_store_get(l->store, addr, buf, len))
 		return len;
 	if (l->cache && asc_read_cache_wants(addr, len))
 		return asc_read_cache_get(l->cache, addr, buf, len, read_now, l);
@@ -159,17 +170,15 @@ static struct asc_error *live_read_bulk(struct asc_target *t, struct asc_iov *io
 	struct live *l = live_of(t);
 	struct iovec local[IOV_BATCH], remote[IOV_BATCH];
 
-	for (size_t i = 0; i < n && l->noting; i++) {
-		if (!asc_page_store_note(l->store, iov[i].addr, iov[i].len))
-			n = i;
-	}
+	if (l->noting)
+		n = note(l, iov, n);
 	for (size_t i = 0; i < n && l->sealed; i++)
 		iov[i].got = sealed_read(l, iov[i].addr, iov[i].buf, iov[i].len);
 	for (size_t at = 0; at < n && !l->sealed;) {
 		size_t k = 0, bytes = 0, filled;
 		ssize_t r;
 
-		if (l->store && l->stopper &&
+		if (asc_live_keeps(l) &&
 		    asc_page_store_get(l->store, iov[at].addr, iov[at].buf, iov[at].len)) {
 			iov[at].got = iov[at].len;
 			at++;

@@ -36,22 +36,14 @@ bool asc_target_rehearse(struct asc_target *t, size_t max)
 	return l->noting;
 }
 
-void asc_target_rehearsed(struct asc_target *t, const struct asc_residency *res, size_t spare)
+void asc_target_rehearsed(struct asc_target *t, size_t spare)
 {
 	struct live *l = live_of(t);
 
 	if (t->ops->kind != ASC_LIVE || !l->noting)
 		return;
 	l->noting = false;
-	/* without memory for it, each page is read when it is wanted */
-	struct asc_error *err = asc_page_store_warm(l->store, spare);
-	if (!err)
-		err = asc_page_store_load(l->store, res, false, t);
-	if (err)
-		asc_page_store_free(asc_take(l->store));
-	else
-		asc_page_store_mark(l->store);
-	asc_error_free(err);
+	asc_page_store_mark(l->store, spare);
 }
 
 bool asc_target_seal(struct asc_target *t)
@@ -75,17 +67,25 @@ bool asc_target_unseal(struct asc_target *t)
 	return answered;
 }
 
+void asc_live_load(struct live *l, const struct asc_residency *res)
+{
+	const bool noting = l->noting;
+
+	l->noting = false;
+	asc_error_free(asc_page_store_load(l->store, res, false, &l->t));
+	l->noting = noting;
+}
+
 void asc_target_fetch(struct asc_target *t, const struct asc_residency *res, const asc_addr *more,
 		      size_t n)
 {
 	struct live *l = live_of(t);
 
-	if (t->ops->kind != ASC_LIVE || !l->store || !l->stopper || l->sealed)
+	if (t->ops->kind != ASC_LIVE || !asc_live_keeps(l))
 		return;
 	for (size_t i = 0; i < n && asc_page_store_note(l->store, more[i], 1); i++)
 		;
-	/* what cannot be read now cannot be read when it is wanted either, and is told then */
-	asc_error_free(asc_page_store_load(l->store, res, false, t));
+	asc_live_load(l, res);
 }
 
 void asc_target_mark_early(struct asc_target *t)
@@ -108,7 +108,7 @@ bool asc_target_has(struct asc_target *t, asc_addr addr)
 {
 	const struct live *l = live_of(t);
 
-	return t->ops->kind == ASC_LIVE && l->store && (l->stopper || l->sealed) &&
+	return t->ops->kind == ASC_LIVE && (asc_live_keeps(l) || l->sealed) &&
 	       asc_page_store_has(l->store, addr);
 }
 

@@ -36,4 +36,13 @@ static inline struct live *live_of(struct asc_target *t)
 	return (struct live *)t;
 }
 
+/* Pages that were noted are kept: of the stop, or of the rehearsal. */
+static inline bool asc_live_keeps(const struct live *l)
+{
+	return l->store && (l->stopper || l->noting) && !l->sealed;
+}
+
+/* Read what was noted and not read yet; what cannot be read so is read by itself when it is wanted. */
+void asc_live_load(struct live *l, const struct asc_residency *res);
+
 #endif

@@ -31,8 +31,8 @@ struct asc_page_store {
 	struct slot *slots; /* open addressing, at most half full */
 	uint32_t *order;    /* the slots by their at */
 	size_t nslots, n, max;
-	uint8_t *bytes; /* of room pages; the first of them at 0 */
-	size_t room;
+	uint8_t *bytes; /* of nslots / 2 pages; what is not used is not touched */
+	size_t tried;	/* so many have been read, or cannot be */
 	size_t nmarked; /* of the rehearsal */
 	size_t nsame;	/* of these: read since, and the same */
 	bool partial;	/* something was read that is not noted */
@@ -57,12 +57,14 @@ struct asc_error *asc_page_store_new(size_t max, struct asc_page_store **ret)
 	if (s) {
 		s->slots = calloc(n, sizeof(*s->slots));
 		s->order = calloc(n / 2, sizeof(*s->order));
+		s->bytes = mmap(NULL, n / 2 * ASC_STORE_PAGE, PROT_READ | PROT_WRITE,
+				MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		s->nslots = n;
 	}
-	if (!s || !s->slots || !s->order) {
+	if (!s || !s->slots || !s->order || s->bytes == MAP_FAILED) {
 		asc_page_store_free(s);
 		return asc_err(ASC_ENOMEM, "%zu pages", max);
 	}
-	s->nslots = n;
 	s->max = max;
 	*ret = s;
 	return NULL;
@@ -72,8 +74,8 @@ void asc_page_store_free(struct asc_page_store *s)
 {
 	if (!s)
 		return;
-	if (s->bytes)
-		munmap(s->bytes, s->room * ASC_STORE_PAGE);
+	if (s->bytes != MAP_FAILED)
+		munmap(s->bytes, s->nslots / 2 * ASC_STORE_PAGE);
 	free(s->slots);
 	free(s->order);
 	free(s);
@@ -121,26 +123,6 @@ static void arrange(struct asc_page_store *s)
 		s->slots[s->order[i]].at = (uint32_t)i;
 }
 
-struct asc_error *asc_page_store_warm(struct asc_page_store *s, size_t spare)
-{
-	void *p;
-
-	arrange(s);
-	s->max = asc_min(s->n + spare, s->nslots / 2);
-	if (!s->max)
-		return NULL;
-	p = mmap(NULL, s->max * ASC_STORE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-		 -1, 0);
-	if (p == MAP_FAILED)
-		return asc_err(ASC_ENOMEM, "%zu pages", s->max);
-	s->bytes = p;
-	s->room = s->max;
-#ifdef MADV_POPULATE_WRITE
-	(void)madvise(p, s->room * ASC_STORE_PAGE, MADV_POPULATE_WRITE); /* for speed alone */
-#endif
-	return NULL;
-}
-
 static struct slot *slot_at(const struct asc_page_store *s, size_t at)
 {
 	return &s->slots[s->order[at]];
@@ -153,8 +135,7 @@ static asc_addr page_at(const struct asc_page_store *s, size_t at)
 
 static bool wants(const struct asc_page_store *s, size_t at, bool early)
 {
-	return at < asc_min(s->n, s->room) && !slot_at(s, at)->loaded &&
-	       (!early || slot_at(s, at)->early);
+	return at < s->n && !slot_at(s, at)->loaded && (!early || slot_at(s, at)->early);
 }
 
 /* Of the pages from the one at @p at on: how many are read as one piece? 0: this one is not in memory. */
@@ -252,14 +233,14 @@ static struct asc_error *read_all(struct asc_page_store *s, struct asc_target *t
 struct asc_error *asc_page_store_load(struct asc_page_store *s, const struct asc_residency *res,
 				      bool early, struct asc_target *t)
 {
-	ASC_AUTO(asc_freep) struct asc_iov *iov = calloc(s->n + 1, sizeof(*iov));
+	ASC_AUTO(asc_freep) struct asc_iov *iov = calloc(s->n - s->tried + 1, sizeof(*iov));
 	size_t n = 0, pages = 0;
 
 	if (!iov)
 		return asc_err(ASC_ENOMEM, "%zu pages", s->n);
 	if (res && res->source == ASC_RESIDENCY_UNKNOWN)
 		res = NULL;
-	for (size_t at = 0, k; at < s->n; at += asc_max(k, 1)) {
+	for (size_t at = s->tried, k; at < s->n; at += asc_max(k, 1)) {
 		k = wants(s, at, early) ? piece(s, res, at, early) : 0;
 		if (!k)
 			continue;
@@ -268,6 +249,8 @@ struct asc_error *asc_page_store_load(struct asc_page_store *s, const struct asc
 					     .buf = s->bytes + at * ASC_STORE_PAGE,
 					     .len = k * ASC_STORE_PAGE };
 	}
+	if (!early)
+		s->tried = s->n;
 	return n ? read_all(s, t, iov, n, pages) : NULL;
 }
 
@@ -277,7 +260,7 @@ void asc_page_store_mark_early(struct asc_page_store *s)
 		slot_at(s, at)->early = true;
 }
 
-void asc_page_store_mark(struct asc_page_store *s)
+void asc_page_store_mark(struct asc_page_store *s, size_t spare)
 {
 	for (size_t at = 0; at < s->n; at++) {
 		struct slot *slot = slot_at(s, at);
@@ -287,6 +270,13 @@ void asc_page_store_mark(struct asc_page_store *s)
 	}
 	s->nmarked = s->n;
 	asc_page_store_drop(s);
+	arrange(s);
+	s->max = asc_min(s->n + spare, s->nslots / 2);
+#ifdef MADV_POPULATE_WRITE
+	/* for speed alone */
+	if (s->max)
+		(void)madvise(s->bytes, s->max * ASC_STORE_PAGE, MADV_POPULATE_WRITE);
+#endif
 }
 
 bool asc_page_store_is_same(const struct asc_page_store *s)
@@ -304,7 +294,7 @@ void asc_page_store_drop(struct asc_page_store *s)
 	for (size_t at = 0; s && at < s->n; at++)
 		slot_at(s, at)->loaded = false;
 	if (s)
-		s->nsame = 0;
+		s->nsame = s->tried = 0;
 }
 
 bool asc_page_store_get(const struct asc_page_store *s, asc_addr addr, void *buf, size_t len)

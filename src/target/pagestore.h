@@ -24,8 +24,6 @@ void asc_page_store_free(struct asc_page_store *s);
 
 /* A read of these bytes happened. @return false: it holds as many pages as it may */
 bool asc_page_store_note(struct asc_page_store *s, asc_addr addr, size_t len);
-/* Memory for all that was noted and @p spare pages, made warm. */
-ASC_MUST struct asc_error *asc_page_store_warm(struct asc_page_store *s, size_t spare);
 
 /*
  * Read what was noted and not read yet. @p res: which pages are in memory, others are not read; or NULL.
@@ -36,8 +34,11 @@ ASC_MUST struct asc_error *asc_page_store_load(struct asc_page_store *s,
 					       struct asc_target *t);
 /* What was noted until now is wanted early. */
 void asc_page_store_mark_early(struct asc_page_store *s);
-/* End of the rehearsal: what was read is remembered by its digest alone. */
-void asc_page_store_mark(struct asc_page_store *s);
+/*
+ * End of the rehearsal: what was read is remembered by its digest alone. Memory for it, and for @p spare pages,
+ * is made warm.
+ */
+void asc_page_store_mark(struct asc_page_store *s, size_t spare);
 /* Was everything of the rehearsal read again, and is it the same? That foretells what is read, and no more. */
 bool asc_page_store_is_same(const struct asc_page_store *s);
 /* What was read is of the past; what was noted stays. */

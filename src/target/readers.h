@@ -31,7 +31,7 @@ void asc_target_keep_pages(struct asc_target *t, bool on);
  * @return false: there is no need for it here
  */
 bool asc_target_rehearse(struct asc_target *t, size_t max);
-void asc_target_rehearsed(struct asc_target *t, const struct asc_residency *res, size_t spare);
+void asc_target_rehearsed(struct asc_target *t, size_t spare);
 void asc_target_fetch(struct asc_target *t, const struct asc_residency *res, const asc_addr *more,
 		      size_t n);
 /* What has been read in the rehearsal until now is read first: without residency, hence sparingly. */

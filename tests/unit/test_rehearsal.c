@@ -67,11 +67,11 @@ static void read_it(struct child *c)
 	assert_int_equal(asc_read_some(c->live, page(c, 520) - 8, b, sizeof(b)), sizeof(b));
 }
 
-static void rehearse(struct child *c, const struct asc_residency *res)
+static void rehearse(struct child *c)
 {
 	assert_true(asc_target_rehearse(c->live, NOTED));
 	read_it(c);
-	asc_target_rehearsed(c->live, res, SPARE);
+	asc_target_rehearsed(c->live, SPARE);
 }
 
 static void stop(struct child *c)
@@ -98,7 +98,7 @@ static void test_sealed(void **state)
 
 	(void)state;
 	begin(&c);
-	rehearse(&c, NULL);
+	rehearse(&c);
 	tell(&c, 'u'); /* not one of those that were read */
 	stop(&c);
 	asc_target_fetch(c.live, NULL, NULL, 0);
@@ -124,7 +124,7 @@ static void test_missed(void **state)
 
 	(void)state;
 	begin(&c);
-	rehearse(&c, NULL);
+	rehearse(&c);
 	for (int i = 0; i < 3; i++) {
 		stop(&c);
 		asc_target_fetch(c.live, NULL, NULL, 0);
@@ -154,7 +154,7 @@ static void test_changed(void **state)
 
 	(void)state;
 	begin(&c);
-	rehearse(&c, NULL);
+	rehearse(&c);
 	tell(&c, 'o');
 	stop(&c);
 	asc_target_fetch(c.live, NULL, NULL, 0);
@@ -176,7 +176,7 @@ static void test_partial(void **state)
 	for (int i = 0; i < 16; i++)
 		assert_int_equal(byte(&c, i, 99), i % 251 + 1);
 	assert_int_equal(byte(&c, 20, 99), -1);
-	asc_target_rehearsed(c.live, NULL, SPARE);
+	asc_target_rehearsed(c.live, SPARE);
 	stop(&c);
 	asc_target_fetch(c.live, NULL, NULL, 0);
 	assert_false(asc_target_seal(c.live));
@@ -185,7 +185,7 @@ static void test_partial(void **state)
 	assert_true(asc_target_rehearse(c.live, NOTED));
 	assert_int_equal(asc_read_some(c.live, page(&c, 0), much, sizeof(much)), sizeof(much));
 	assert_int_equal(byte(&c, 20, 99), 21);
-	asc_target_rehearsed(c.live, NULL, SPARE);
+	asc_target_rehearsed(c.live, SPARE);
 	stop(&c);
 	asc_target_fetch(c.live, NULL, NULL, 0);
 	assert_false(asc_target_seal(c.live));
@@ -217,7 +217,7 @@ static void test_absent(void **state)
 	assert_null(asc_live_look_early(c.live, res));
 	assert_true(asc_target_rehearse(c.live, NOTED));
 	assert_int_equal(byte(&c, 3, 99), 4);
-	asc_target_rehearsed(c.live, res, SPARE);
+	asc_target_rehearsed(c.live, SPARE);
 	stop(&c);
 	asc_target_fetch(c.live, res, &(asc_addr){ page(&c, PAGES - 1) }, 1);
 	assert_false(asc_target_has(c.live, page(&c, PAGES - 1)));
@@ -239,7 +239,7 @@ static void test_early(void **state)
 	asc_target_mark_early(c.live);
 	assert_int_equal(byte(&c, 2, 99), 3);
 	assert_int_equal(byte(&c, 4, 99), 5);
-	asc_target_rehearsed(c.live, NULL, SPARE);
+	asc_target_rehearsed(c.live, SPARE);
 	stop(&c);
 	asc_target_fetch_early(c.live);
 	assert_true(asc_target_has(c.live, page(&c, 3)));
