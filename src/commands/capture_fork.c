@@ -157,7 +157,7 @@ struct asc_error *asc_capture_by_fork(struct asc_session *s, unsigned needs)
 				   "E-UNSUPPORTED"),
 			"--capture=copy");
 	/* a target that ends or changes meanwhile: the stop will tell */
-	asc_error_free(asc_foresight_new(s->live, needs & ASC_NEED_LEDGER, &before));
+	asc_error_free(asc_foresight_new(s->live, &before));
 	arg.before = before;
 	if (needs & ASC_NEED_LEDGER)
 		ASC_TRY(asc_vmflags_read_all(s->live, &arg.vm));

@@ -141,7 +141,7 @@ static struct asc_error *before_stops(struct asc_round *r)
 
 	ASC_TRY(look_at_threads(s->live));
 	if (!r->before)
-		ASC_TRY(asc_foresight_new(s->live, r->needs & ASC_NEED_LEDGER, &r->before));
+		ASC_TRY(asc_foresight_new(s->live, &r->before));
 	ASC_TRY(asc_round_need_residency(r->before->residency));
 	room = asc_resident_bytes(r->before->residency, 0, UINT64_MAX);
 	room = asc_min(room, ROOM_BYTES);

@@ -242,7 +242,7 @@ static struct asc_error *prepare(struct asc_session *s, unsigned *needs, uint64_
 
 	if (!s->opts.hold && !s->opts.no_stop && *needs & PAGES_NEEDS) {
 		/* a target that ends or changes meanwhile: the stop will tell */
-		asc_error_free(asc_foresight_new(s->live, *needs & ASC_NEED_LEDGER, &b->foresight));
+		asc_error_free(asc_foresight_new(s->live, &b->foresight));
 	}
 	res = b->foresight ? b->foresight->residency : NULL;
 	if (!s->opts.hold && !s->opts.no_stop)

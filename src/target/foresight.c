@@ -113,13 +113,18 @@ static bool read_status(pid_t pid, uint64_t *ret)
 	return true;
 }
 
+static uint64_t counters_sum(const uint64_t *status)
+{
+	return (status[0] + status[1] + status[2]) * 1024;
+}
+
 bool asc_counted_rss(pid_t pid, uint64_t *ret)
 {
 	uint64_t status[5];
 
 	if (!read_status(pid, status))
 		return false;
-	*ret = (status[0] + status[1] + status[2]) * 1024;
+	*ret = counters_sum(status);
 	return true;
 }
 
@@ -168,7 +173,7 @@ void asc_foresight_freep(struct asc_foresight **f)
 static bool is_exact(const struct asc_foresight *f, pid_t pid, bool *ret_again)
 {
 	uint64_t sum = asc_resident_bytes(f->residency, 0, UINT64_MAX), now;
-	uint64_t before = (f->status[0] + f->status[1] + f->status[2]) * 1024;
+	uint64_t before = counters_sum(f->status);
 	bool known = f->residency->source != ASC_RESIDENCY_UNKNOWN && asc_counted_rss(pid, &now);
 
 	*ret_again = known && sum != before && sum != now && before != now;
@@ -183,7 +188,7 @@ static uint64_t now_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
-struct asc_error *asc_foresight_new(struct asc_target *live, bool rss, struct asc_foresight **ret)
+struct asc_error *asc_foresight_new(struct asc_target *live, struct asc_foresight **ret)
 {
 	ASC_AUTO(asc_foresight_freep) struct asc_foresight *f = calloc(1, sizeof(*f));
 	pid_t pid = asc_target_pid(live);
@@ -197,7 +202,7 @@ struct asc_error *asc_foresight_new(struct asc_target *live, bool rss, struct as
 
 		asc_residency_free(asc_take(f->residency));
 		f->steady = read_faults(pid, f->faults) && read_status(pid, f->status);
-		ASC_TRY(asc_residency_and_rss(live, rss, &f->residency, &f->rss, &f->rss_known));
+		ASC_TRY(asc_residency_read(live, &f->residency));
 		f->scan_ns = now_ns() - began;
 		f->exact = is_exact(f, pid, &again);
 	}
@@ -221,8 +226,8 @@ struct asc_error *asc_foresight_use(struct asc_foresight *before, struct asc_tar
 	*ret_foreseen = before && before->residency && asc_foresight_holds(before, live);
 	if (*ret_foreseen) {
 		*ret = asc_take(before->residency);
-		*ret_rss = before->rss;
-		*ret_rss_known = before->rss_known;
+		*ret_rss = counters_sum(before->status);
+		*ret_rss_known = true;
 		return NULL;
 	}
 	if (!want_rss || !before || !before->exact)

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Which pages a process has in memory, and the kernel's own sum of them, are slow to ask for: both
- * walk its page tables. So they are read before it is stopped; once it is, a few counters tell
- * whether they still hold. Every page that comes is a fault that the kernel counts, and every page
- * that goes is one less in Rss.
+ * Which pages a process has in memory is slow to ask for: it takes a walk over its page tables. So
+ * that is done before it is stopped; once it is, a few counters tell whether it still holds. Every page
+ * that comes is a fault that the kernel counts, and every page that goes is one less in Rss. The kernel's own
+ * sum is that of these counters, where they agree with the pages; smaps would walk once more, and who
+ * maps memory waits for such walks.
  */
 #ifndef ASC_TARGET_FORESIGHT_H
 #define ASC_TARGET_FORESIGHT_H
@@ -12,8 +13,6 @@
 
 struct asc_foresight {
 	struct asc_residency *residency;
-	uint64_t rss; /* sum of smaps */
-	bool rss_known;
 	bool steady;	  /* nothing changed while it was read */
 	bool exact;	  /* the kernel's counters agree with its page tables */
 	uint64_t scan_ns; /* what asking for them took */
@@ -22,9 +21,8 @@ struct asc_foresight {
 	uint64_t faults[4], status[5];
 };
 
-/* Read of the running @p live; @p rss: also the kernel's sum. */
-ASC_MUST struct asc_error *asc_foresight_new(struct asc_target *live, bool rss,
-					     struct asc_foresight **ret);
+/* Read of the running @p live. */
+ASC_MUST struct asc_error *asc_foresight_new(struct asc_target *live, struct asc_foresight **ret);
 /* With the target stopped: is it as it was? */
 bool asc_foresight_holds(const struct asc_foresight *f, struct asc_target *live);
 void asc_foresight_free(struct asc_foresight *f);

@@ -140,7 +140,7 @@ static struct asc_foresight *settled(struct child *c)
 		tell(c, ' ', there);
 		asc_foresight_free(f);
 		f = NULL;
-		assert_null(asc_foresight_new(c->live, true, &f));
+		assert_null(asc_foresight_new(c->live, &f));
 		stop(c);
 		holds = asc_foresight_holds(f, c->live);
 		release(c);
@@ -154,7 +154,10 @@ static void test_holds(void **state)
 {
 	struct child c;
 	unsigned char there[PAGES];
+	struct asc_residency *now = NULL;
 	struct asc_foresight *f;
+	uint64_t rss, smaps;
+	bool known, foreseen;
 
 	(void)state;
 	begin(&c);
@@ -163,6 +166,11 @@ static void test_holds(void **state)
 	stop(&c);
 	assert_true(asc_foresight_holds(f, c.live));
 	assert_pages(&c, f->residency, there);
+	assert_true(asc_kernel_rss(c.pid, &smaps));
+	assert_null(asc_foresight_use(f, c.live, true, &now, &rss, &known, &foreseen));
+	assert_true(foreseen && known && rss == smaps);
+	assert_int_equal(rss, asc_resident_bytes(now, 0, UINT64_MAX));
+	asc_residency_free(now);
 	release(&c);
 	asc_foresight_free(f);
 	child_end(&c);
