@@ -34,6 +34,9 @@ enum {
 	ROUNDS = 3,
 	ROUNDS_MS = 10000, /* no further one is begun if it would not end in this */
 	ROOM_BYTES = 256 << 20,
+	ROOM_LISTS = 24 << 20, /* where no walk needs more */
+	BUSY_LISTS = 16 << 20,
+	BUSY_BYTES = 64 << 20, /* what a stop of a process that changes much may well read */
 	SPARE_BYTES = 4 << 20, /* beside the lists: libc's data, headers, tcaches */
 	SPARE_EACH = 32 << 10, /* ditto, of each arena and thread */
 	LOOKS = 5,
@@ -91,13 +94,16 @@ static uint64_t ticks_of(pid_t pid)
 	return asc_proc_stat(pid, 0, &st) ? 0 : st.utime + st.stime;
 }
 
-/* For what a stop of a process that rests would read, or for as much as a stop can read at all. */
+/* For what a stop of a process that rests would read, or for as much as most stops can read at all. */
 static uint64_t room_wanted(const struct asc_round *r, bool busy)
 {
+	const uint64_t much = r->needs & ASC_NEED_WALK ? BUSY_BYTES : BUSY_LISTS;
+
 	if (busy || !r->first)
-		return UINT64_MAX;
-	return asc_ranges_bytes(&r->lists) + SPARE_BYTES +
-	       (r->first->narenas + r->first->nthreads) * SPARE_EACH;
+		return much;
+	return asc_min(asc_ranges_bytes(&r->lists) + SPARE_BYTES +
+			       (r->first->narenas + r->first->nthreads) * SPARE_EACH,
+		       much);
 }
 
 /* @p begin: of the first reading */
@@ -144,7 +150,7 @@ static struct asc_error *before_stops(struct asc_round *r)
 		ASC_TRY(asc_foresight_new(s->live, &r->before));
 	ASC_TRY(asc_round_need_residency(r->before->residency));
 	room = asc_resident_bytes(r->before->residency, 0, UINT64_MAX);
-	room = asc_min(room, ROOM_BYTES);
+	room = asc_min(room, r->needs & ASC_NEED_WALK ? ROOM_BYTES : ROOM_LISTS);
 	room += 16 << 20;
 	if (s->opts.max_memory)
 		room = asc_min(room, s->opts.max_memory / 2);

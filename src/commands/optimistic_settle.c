@@ -140,8 +140,8 @@ static struct asc_error *settle_mmapped(struct asc_round *r, asc_range_vec *ret)
 		while (more && was.start < m.start)
 			more = asc_mmapped_next(r->first, &k, &was);
 		if (more && was.start == m.start && was.chunk == m.chunk && was.size == m.size)
-			ASC_TRY(asc_vec_push(
-				ret, ((struct asc_range){ asc_align_down(m.chunk, page), page })));
+			ASC_TRY(asc_ranges_add(ret, asc_align_down(m.chunk, page),
+					       asc_align_down(m.chunk, page) + page));
 	}
 	return NULL;
 }

@@ -66,6 +66,7 @@ struct asc_error *asc_round_plan(struct asc_round *r)
 {
 	const uint64_t page = asc_target_page_size(r->s->live);
 	struct asc_mmapped m;
+	bool few;
 
 	r->lists.len = r->hopeless.len = 0;
 	r->blind = false;
@@ -90,8 +91,10 @@ struct asc_error *asc_round_plan(struct asc_round *r)
 		r->lists.len = begin; /* a page that it shares with another's may be lost */
 		ASC_TRY(asc_vec_push(&r->hopeless, a->addr));
 	}
-	for (size_t i = 0; r->first && asc_mmapped_next(r->first, &i, &m);)
-		ASC_TRY(asc_vec_push(&r->lists, ((struct asc_range){ m.start, page })));
+	/* of more than a stop can read none is, and digests have to do */
+	few = r->first && r->first->mmapped.n <= LISTS_BYTES / page;
+	for (size_t i = 0; few && asc_mmapped_next(r->first, &i, &m);)
+		ASC_TRY(asc_ranges_add(&r->lists, m.start, m.start + page));
 	asc_ranges_normalise(&r->lists);
 	return NULL;
 }

@@ -235,6 +235,11 @@ def test_mmapped_chunks_in_a_file(victim):
     assert sum(c["size_bytes"] + int(c["address"], 0) % 4096 for c in chunks[0]) == size
     assert sum(c["size_bytes"] % 4096 == 4096 - 496 for c in chunks[0]) > count / 200  # those of memalign
     assert sum(c["size_bytes"] > 80 << 20 for c in chunks[0]) == 2
+    for command in ("check", "report"):
+        before, _ = measured("-j", "--max-pause=20s", "-p", v.pid, command)
+        out, peak = measured("-j", "--capture=optimistic", "-p", v.pid, command)
+        assert json.loads(out)["capture"]["unverified_bytes"] == 0 and said(out) == said(before)
+        assert helpers.SANITIZED or peak < 32 << 20, f"{peak / 2**20:.1f} MiB"
     for c in chunks[0][::30000]:
         out, _ = measured("-j", "--max-memory=64K", "-p", v.pid, "find", hex(int(c["address"], 0) + 20))
         assert json.loads(out)["chunk"]["address"] == c["address"]
@@ -270,6 +275,16 @@ def test_the_same_with_digests_in_a_file(victim, load):
     assert check["capture"]["engine"] == "optimistic" and not [f for f in check["findings"] if f["severity"] == "corrupt"]
     assert p.returncode == (0 if check["complete"] else 1)
     assert load or (said(p.stdout) == said(before) and check["capture"]["unverified_bytes"] == 0)
+    v.quit()
+
+
+def test_an_optimistic_report_of_a_busy_heap(victim):
+    """Memory for what its stops may read is taken when they read it."""
+    v = victim("heap", 2, 300000, 800)
+    v.line("ready")
+    v.send("load on")
+    report = within_the_goal("--capture=optimistic", "-p", v.pid, "report")
+    assert report["capture"]["engine"] == "optimistic" and len(report["arenas"]) == 3
     v.quit()
 
 
