@@ -10,43 +10,26 @@
 
 #include "base/cleanup.h"
 #include "base/num.h"
-#include "glibc/links.h"
+#include "glibc/lists_read.h"
 #include "glibc/sweep.h"
 
 enum {
 	UNSORTED_BIN = 1,
-	FIRST_SMALL = 2,
 	FIRST_LARGE = 64,
-	LAST_BIN = 127,
-	FAST_MOST = 64 << 10, /* members of fastbins that are followed before a pass */
+	UNTOLD_MOST = 4 << 10, /* of a fastbin, where no sweep has told of its members */
 };
-
-/* Ditto of the unsorted bin, or of the others: so many are tried, then so many. */
-static const uint64_t BY_HAND[] = { 4 << 10, 32 << 10, 256 << 10 };
 
 struct walk {
 	struct asc_model *m;
 	size_t arena;
 	unsigned bin;
 	asc_addr head;
-	uint64_t budget;
-	uint64_t most; /* chunks, beyond which it is not followed */
-	bool by_hand;  /* it is, though a sweep keeps not as many free chunks as there are */
-	bool cut;      /* it was not */
+	struct asc_way *way;
 	const struct asc_region_ref *here; /* of the last chunk: most stand near each other */
 	struct asc_bin *out;
 	uint64_t last_size;				/* large bins: descending */
 	asc_addr first, ns_first, ns_last, ns_expected; /* the ring of distinct sizes */
 };
-
-static uint64_t budget_of(const struct asc_model *m, const struct asc_arena *a)
-{
-	uint64_t bytes = 0;
-
-	for (size_t i = 0; i < a->nregions; i++)
-		bytes += a->regions[i].end - a->regions[i].start;
-	return bytes / m->l->minsize + 1;
-}
 
 static const struct asc_region_ref *region_of(struct walk *w, asc_addr p)
 {
@@ -175,11 +158,11 @@ static struct asc_error *salvage(struct walk *w, asc_addr stop)
 
 	if (!asc_model_word(m, w->head + 3u * m->l->word, &p))
 		return NULL;
-	while (p != w->head && p != stop && w->budget) {
+	while (p != w->head && p != stop && w->way->budget) {
 		if (misplaced(w, p) || !read_node(w, p, word) || word[2] != from ||
 		    !size_fits(w, p, word[1] & ~(uint64_t)7))
 			break;
-		w->budget--;
+		w->way->budget--;
 		ASC_TRY(take(w, p, word, false));
 		from = p;
 		p = word[3];
@@ -209,6 +192,7 @@ static bool links_on(struct walk *w, asc_addr p, const uint64_t *word)
 static struct asc_error *walk_bin(struct walk *w)
 {
 	struct asc_model *m = w->m;
+	const struct asc_arena_work *work = &m->work[w->arena];
 	asc_addr p, prev = w->head, turtle = 0;
 	const char *why = NULL;
 	uint64_t word[6], step = 1;
@@ -221,13 +205,14 @@ static struct asc_error *walk_bin(struct walk *w)
 		return NULL;
 	while (p != w->head) {
 		ASC_TRY(asc_sweep_if_slow(m, w->arena));
-		w->cut = (!w->by_hand && m->work[w->arena].cut) || w->out->count >= w->most;
-		if (w->cut)
+		w->way->cut = w->out->count >= w->way->most ||
+			      (!w->way->by_hand && (work->cut || work->many || work->untold));
+		if (w->way->cut)
 			return NULL;
 		why = misplaced(w, p);
 		if (!why && !read_node(w, p, word))
 			why = "is not readable";
-		if (!why && (!w->budget || p == turtle))
+		if (!why && (!w->way->budget || p == turtle))
 			why = "leads in a circle";
 		if (why)
 			break;
@@ -243,7 +228,7 @@ static struct asc_error *walk_bin(struct walk *w)
 				": \"corrupted double-linked list\"",
 				w->bin, word[3], prev));
 		}
-		w->budget--;
+		w->way->budget--;
 		ASC_TRY(take(w, p, word, true));
 		if (w->out->truncated)
 			break;
@@ -257,7 +242,7 @@ static struct asc_error *walk_bin(struct walk *w)
 	if (why)
 		ASC_TRY(broken(w, prev, p, "fd", why));
 	if (w->out->truncated)
-		return w->budget ? salvage(w, prev) : NULL;
+		return w->way->budget ? salvage(w, prev) : NULL;
 	if (w->ns_first && w->ns_expected != w->ns_first)
 		ASC_TRY(find_at(w, "C-NEXTSIZE", w->ns_last,
 				"fd_nextsize does not close the ring:", w->ns_expected));
@@ -268,21 +253,6 @@ static struct asc_error *walk_bin(struct walk *w)
 		(struct asc_at){ .arena = (int)w->arena, .addr = w->head + 3u * m->l->word },
 		"bin %u: the head's bk is 0x%" PRIx64 ", not the last chunk, 0x%" PRIx64, w->bin, p,
 		prev);
-}
-
-static struct asc_error *check_binmap(struct asc_model *m, size_t arena, unsigned bin)
-{
-	struct asc_field f = m->l->malloc_state_binmap;
-	asc_addr at = m->h->arenas[arena].addr + f.off + 4u * (bin / 32);
-	uint64_t bits;
-
-	if (!f.present || bin < FIRST_SMALL || !m->lists.bins[bin].count ||
-	    !asc_model_uint(m, at, 4, &bits) || bits >> bin % 32 & 1)
-		return NULL;
-	return asc_model_find(
-		m, "C-BINMAP", (struct asc_at){ .arena = (int)arena, .addr = at },
-		"bin %u holds chunks, but its bit in binmap is clear: malloc will not find them",
-		bin);
 }
 
 static struct asc_error *fast_broken(struct walk *w, asc_addr at, asc_addr p, const char *why)
@@ -325,6 +295,7 @@ static asc_addr cut_cycle(struct walk *w, size_t first)
 static struct asc_error *walk_fast(struct walk *w)
 {
 	struct asc_model *m = w->m;
+	const struct asc_arena_work *work = &m->work[w->arena];
 	asc_addr p, at = w->head, turtle = 0;
 	uint64_t word[3], step = 1;
 	size_t first = m->work[w->arena].members.n;
@@ -338,14 +309,15 @@ static struct asc_error *walk_fast(struct walk *w)
 		uint64_t size;
 
 		ASC_TRY(asc_sweep_if_slow(m, w->arena));
-		w->cut = !w->by_hand && m->work[w->arena].cut_fast;
-		if (w->cut)
+		w->way->cut = !w->way->by_hand &&
+			      (work->cut_fast || (work->untold && w->out->count >= UNTOLD_MOST));
+		if (w->way->cut)
 			return NULL;
 		why = misplaced(w, p);
 		if (!why && !asc_sweep_fast(m, w->arena, p, word) &&
 		    !asc_model_words(m, p, word, 3))
 			why = "is not readable";
-		if (!why && (!w->budget || p == turtle)) {
+		if (!why && (!w->way->budget || p == turtle)) {
 			why = "leads in a circle";
 			at = p == turtle ? cut_cycle(w, first) : at;
 		}
@@ -360,7 +332,7 @@ static struct asc_error *walk_fast(struct walk *w)
 					      " does not belong here: its header was overwritten",
 					      w->bin, word[1]);
 		}
-		w->budget--;
+		w->way->budget--;
 		w->out->count++;
 		w->out->bytes += size;
 		w->out->raw_bytes = w->out->bytes;
@@ -376,149 +348,36 @@ static struct asc_error *walk_fast(struct walk *w)
 	return NULL;
 }
 
-/* What was known before lists were followed. */
-struct mark {
-	size_t members, large, findings;
-	uint64_t budget;
-};
-
-static struct mark mark(const struct asc_model *m, size_t arena, uint64_t budget)
-{
-	const struct asc_extents *x = &m->work[arena].members;
-
-	return (struct mark){ x->n, x->nlarge, m->findings.len, budget };
-}
-
-/* The lists that were followed since are as if nobody had; @p fast: fastbins, too. */
-static void back_to(struct asc_model *m, size_t arena, bool fast, const struct mark *to)
-{
-	struct asc_extents *x = &m->work[arena].members;
-
-	x->n = to->members;
-	x->nlarge = to->large;
-	while (m->findings.len > to->findings)
-		free(m->findings.data[--m->findings.len].message);
-	memset(m->lists.bins, 0, sizeof(m->lists.bins));
-	if (fast)
-		memset(m->lists.fast, 0, sizeof(m->lists.fast));
-}
-
-/* How to follow lists. */
-struct way {
-	bool by_hand;
-	uint64_t most, budget;
-	bool cut; /* they were not all followed */
-};
-
-static struct asc_error *follow(struct asc_model *m, size_t arena, unsigned first, unsigned last,
-				struct way *way)
+struct asc_error *asc_bin_follow(struct asc_model *m, size_t arena, unsigned bin,
+				 struct asc_way *way)
 {
 	struct asc_arena *a = &m->h->arenas[arena];
+	struct walk w = { .m = m,
+			  .arena = arena,
+			  .bin = bin,
+			  .way = way,
+			  .head = asc_bin_at(m->l, a->addr, bin),
+			  .out = &m->lists.bins[bin] };
 
-	for (unsigned i = first; i <= last && !way->cut; i++) {
-		struct walk b = { .m = m,
-				  .arena = arena,
-				  .budget = way->budget,
-				  .bin = i,
-				  .most = way->most,
-				  .by_hand = way->by_hand };
-
-		if (m->large_only && i > UNSORTED_BIN &&
-		    i < asc_bin_index(&m->h->libc, ASC_PLAN_LARGE))
-			continue;
-		b.head = asc_bin_at(m->l, a->addr, i);
-		b.out = &m->lists.bins[i];
-		ASC_TRY(walk_bin(&b));
-		way->cut = b.cut;
-		way->budget = b.budget;
-		way->most -= asc_min(way->most, b.out->count);
-		m->work[arena].lists_broken |= b.out->truncated;
-	}
+	ASC_TRY(walk_bin(&w));
+	way->most -= asc_min(way->most, w.out->count);
+	m->work[arena].lists_broken |= w.out->truncated;
 	return NULL;
 }
 
-static struct asc_error *follow_fast(struct asc_model *m, size_t arena, struct way *way)
+struct asc_error *asc_fastbin_follow(struct asc_model *m, size_t arena, unsigned bin,
+				     struct asc_way *way)
 {
 	struct asc_arena *a = &m->h->arenas[arena];
-	const struct asc_layout *l = m->l;
+	struct walk w = { .m = m,
+			  .arena = arena,
+			  .bin = bin,
+			  .way = way,
+			  .head = a->addr + m->l->malloc_state_fastbinsY.off +
+				  (uint64_t)bin * m->l->word,
+			  .out = &m->lists.fast[bin] };
 
-	if (!l->malloc_state_fastbinsY.present)
-		return NULL;
-	for (unsigned i = 0; i < l->nfastbins && i < ASC_NFASTBINS_MAX && !way->cut; i++) {
-		struct walk w = { .m = m,
-				  .arena = arena,
-				  .budget = way->budget,
-				  .bin = i,
-				  .by_hand = way->by_hand };
-
-		w.head = a->addr + l->malloc_state_fastbinsY.off + (uint64_t)i * l->word;
-		w.out = &m->lists.fast[i];
-		ASC_TRY(walk_fast(&w));
-		way->cut = w.cut;
-		way->budget = w.budget;
-		m->work[arena].lists_broken |= w.out->truncated;
-	}
-	return NULL;
-}
-
-/*
- * There are more than a sweep keeps: by one pass over the arena, where either the unsorted bin can be followed before
- * it, or all others. Which of them is the shorter one is not known.
- */
-static struct asc_error *read_by_pass(struct asc_model *m, size_t arena, bool fast,
-				      const struct mark *start, bool *ret_done)
-{
-	for (unsigned i = 0; i < 2 * ASC_ARRAY_SIZE(BY_HAND); i++) {
-		const bool unsorted = i % 2;
-		struct way way = { .by_hand = true,
-				   .most = BY_HAND[i / 2],
-				   .budget = start->budget };
-
-		back_to(m, arena, fast, start);
-		ASC_TRY(follow(m, arena, unsorted ? FIRST_SMALL : UNSORTED_BIN,
-			       unsorted ? LAST_BIN : UNSORTED_BIN, &way));
-		if (!way.cut)
-			return asc_links_read(m, arena, unsorted, fast, ret_done);
-	}
-	return NULL;
-}
-
-static struct asc_error *read_lists(struct asc_model *m, size_t arena, uint64_t budget)
-{
-	struct way way = { .most = UINT64_MAX, .budget = budget };
-	struct mark at = mark(m, arena, budget);
-	bool done = false, fast;
-
-	ASC_TRY(follow_fast(m, arena, &way));
-	/* what is known before a pass is kept meanwhile */
-	fast = way.cut || m->work[arena].members.n - at.members > FAST_MOST;
-	if (!fast)
-		at = mark(m, arena, way.budget);
-	if (!way.cut)
-		ASC_TRY(follow(m, arena, UNSORTED_BIN, LAST_BIN, &way));
-	if (!way.cut)
-		return NULL;
-	ASC_TRY(read_by_pass(m, arena, fast, &at, &done));
-	if (done)
-		return NULL;
-	back_to(m, arena, fast, &at);
-	way = (struct way){ .by_hand = true, .most = UINT64_MAX, .budget = at.budget };
-	if (fast)
-		ASC_TRY(follow_fast(m, arena, &way));
-	return follow(m, arena, UNSORTED_BIN, LAST_BIN, &way);
-}
-
-struct asc_error *asc_lists_read(struct asc_model *m, size_t arena)
-{
-	struct asc_arena *a = &m->h->arenas[arena];
-
-	if (!a->initialised)
-		return NULL;
-	asc_sweep_expect(m, arena);
-	ASC_TRY(read_lists(m, arena, budget_of(m, a)));
-	for (unsigned i = UNSORTED_BIN; i <= LAST_BIN; i++)
-		ASC_TRY(check_binmap(m, arena, i));
-	if (m->work[arena].lists_broken)
-		m->h->complete = false;
+	ASC_TRY(walk_fast(&w));
+	m->work[arena].lists_broken |= w.out->truncated;
 	return NULL;
 }

@@ -24,11 +24,13 @@ struct asc_links_pair {
 	asc_addr p, to;
 };
 
-/* What the second of two threads finds, in a file until the first one is done with its half. */
+/* What the second of two threads finds, until the first one is done with its half. */
 struct asc_links_half {
 	struct asc_bin bins[ASC_NBINS], fast[ASC_NFASTBINS_MAX];
-	struct asc_extents x;
-	struct asc_spill spill;
+	struct asc_extents x; /* v is not used: */
+	uint64_t *words;      /* the first ones ... */
+	size_t cap;
+	struct asc_spill spill; /* ... and the others, in a file */
 };
 
 struct asc_links {

@@ -6,6 +6,27 @@
 #include "base/num.h"
 #include "glibc/links.h"
 
+enum { WORDS_MOST = 256 << 10 }; /* in memory */
+
+/* Room for one more word. */
+static struct asc_error *grow(struct asc_links *k)
+{
+	struct asc_links_half *h = k->half;
+	size_t cap = (size_t)asc_min(h->cap * 2 + 4096, WORDS_MOST);
+	uint64_t *v;
+
+	if (h->x.n >= WORDS_MOST)
+		return h->x.n - WORDS_MOST < h->spill.cap
+			       ? NULL
+			       : asc_spill_grow(&h->spill, k->m->spill_fd);
+	v = reallocarray(h->words, cap, sizeof(*v));
+	if (!v)
+		return asc_err(ASC_ENOMEM, "%zu free chunks", cap);
+	h->words = v;
+	h->cap = cap;
+	return NULL;
+}
+
 struct asc_error *asc_links_push(struct asc_links *k, asc_addr p, uint64_t size,
 				 enum asc_state state)
 {
@@ -19,11 +40,14 @@ struct asc_error *asc_links_push(struct asc_links *k, asc_addr p, uint64_t size,
 		k->unfit = true;
 		return NULL;
 	}
-	if (h->x.n == h->spill.cap)
-		ASC_TRY(asc_spill_grow(&h->spill, k->m->spill_fd));
+	if (h->x.n >= h->cap)
+		ASC_TRY(grow(k));
 	if (!asc_extent_pack(&h->x, &c, &word))
 		ASC_TRY(asc_extents_add_large(&h->x, &c));
-	h->spill.words[h->x.n++] = word;
+	if (h->x.n < h->cap)
+		h->words[h->x.n++] = word;
+	else
+		h->spill.words[h->x.n++ - h->cap] = word;
 	return NULL;
 }
 
@@ -44,6 +68,7 @@ struct asc_error *asc_links_open_half(const struct asc_links *k, struct asc_link
 	asc_members_base(k->m, k->arena, &h->x);
 	if (k->fast)
 		ASC_TRY(asc_sketch_open(&k->sketch, &ret->sketch));
+	/* by this thread: the place in the file is taken at once */
 	return asc_spill_begin(k->m->spill_fd, asc_members_max(k->m, k->arena), &h->spill);
 }
 
@@ -60,7 +85,11 @@ static void add_bin(struct asc_bin *to, const struct asc_bin *b)
 
 static struct asc_error *move_members(struct asc_links *k, struct asc_links_half *h)
 {
-	for (size_t i = 0; i < h->x.n; i++) {
+	const size_t n = h->x.n - asc_min(h->x.n, h->cap);
+
+	for (size_t i = 0; i < h->x.n - n; i++)
+		ASC_TRY(asc_member_push_word(k->m, k->arena, h->words[i]));
+	for (size_t i = 0; i < n; i++) {
 		if (i % ASC_SPILL_WINDOW == 0)
 			asc_spill_drop(h->spill.words, 0, i);
 		ASC_TRY(asc_member_push_word(k->m, k->arena, h->spill.words[i]));
@@ -95,6 +124,7 @@ void asc_links_close_half(struct asc_links *half)
 	if (!half->half)
 		return;
 	asc_spill_abandon(&half->half->spill, half->m->spill_fd);
+	free(half->half->words);
 	free(half->half->x.large);
 	free(half->half);
 }

@@ -61,6 +61,8 @@ struct asc_arena_work {
 	bool swept;	   /* they can be looked at */
 	bool cut;	   /* there were more free chunks than may be kept */
 	bool cut_fast;	   /* ditto of what looks like members of fastbins */
+	bool many;	   /* so many free chunks that a pass may be shorter than following them */
+	bool untold;	   /* it was not swept, since a pass is, most likely */
 	uint64_t patience; /* misses of the cache at which to sweep */
 	bool pieces;	   /* main arena of unknown extent: regions are zones until walked */
 };
@@ -78,6 +80,7 @@ struct asc_model {
 	struct asc_nodes nodes;
 	struct asc_lists lists;
 	size_t sweeps;	       /* how many arenas were swept */
+	unsigned passes, lost; /* arenas whose bins a pass has told, or has not */
 	bool lists_long;       /* fastbins went on where a sweep is cheaper (prefetch.c) */
 	struct asc_crew *crew; /* who sweeps, or NULL (sweep_crew.c) */
 	ASC_VEC(struct asc_region_ref) refs;
@@ -187,7 +190,7 @@ asc_addr asc_bin_at(const struct asc_layout *l, asc_addr arena, unsigned i);
 /* An arena's lists are as m->lists has them, which is empty then. */
 ASC_MUST struct asc_error *asc_lists_keep(struct asc_model *m, struct asc_arena *arena);
 
-/* ---- bins.c, bins_sort.c ---- */
+/* ---- lists_read.c, bins_sort.c ---- */
 
 /* Into m->lists. */
 ASC_MUST struct asc_error *asc_lists_read(struct asc_model *m, size_t arena);

@@ -50,6 +50,8 @@ struct asc_sweep {
 ASC_MUST struct asc_error *asc_sweep_arena(struct asc_model *m, size_t arena);
 /* Called before a list's node is read: sweeps once following the lists turns out to be slower. */
 ASC_MUST struct asc_error *asc_sweep_if_slow(struct asc_model *m, size_t arena);
+/* A pass has told of its bins in few steps, or has not: then it is swept, if it was not, and they are followed. */
+ASC_MUST struct asc_error *asc_sweep_passed(struct asc_model *m, size_t arena, bool told);
 /* When to lose patience; before an arena's lists. */
 void asc_sweep_expect(struct asc_model *m, size_t arena);
 /*

@@ -18,10 +18,13 @@ enum {
 	AHEAD_MOST = 512 << 20, /* beside a heap that takes as long */
 	TWO_READERS = 4 << 20,	/* below that a second thread costs more than it saves */
 	BYTES_A_MISS = 16384,	/* read in the time of one system call */
+	MANY = 64
+	       << 10, /* free chunks, which a pass may tell in less time than following them takes */
+	PASSES = 2,   /* as many have told: so will the next ones */
 };
 
-/* Of what is kept for lists, where only they are read: for bins as much, and for fastbins. */
-static const uint64_t LISTS_BYTES = 12 << 20;
+/* Of what is kept for lists, where only they are read. */
+static const uint64_t NODES_BYTES = 12 << 20, FAST_BYTES = 8 << 20;
 
 struct job {
 	size_t arena, region;
@@ -50,6 +53,7 @@ struct asc_crew {
 
 	pthread_mutex_t lock; /* of what follows, and of arenas[] but for first and n */
 	pthread_cond_t moved;
+	bool resting;	/* nothing is swept ahead: it would not be looked at */
 	size_t next;	/* job that nobody has begun */
 	uint64_t up_to; /* the second thread begins none behind as many bytes ... */
 	size_t wanted;	/* ... and where there is little memory, none of an arena behind this one */
@@ -84,10 +88,11 @@ bool asc_crew_room(struct asc_sweeper *r, uint64_t bytes)
 }
 
 /* In a walk the tables of chunks are larger, and bounded; else these are what there is. */
-static uint64_t most_for_lists(const struct asc_model *m)
+static uint64_t most_for_lists(const struct asc_model *m, enum asc_kept what)
 {
-	return m->opts->depth == ASC_DEPTH_WALK ? m->memory_max
-						: asc_min(m->memory_max, LISTS_BYTES);
+	const uint64_t bytes = what == ASC_KEPT_FAST ? FAST_BYTES : NODES_BYTES;
+
+	return m->opts->depth == ASC_DEPTH_WALK ? m->memory_max : asc_min(m->memory_max, bytes);
 }
 
 bool asc_crew_room_for_lists(struct asc_sweeper *r, enum asc_kept what, uint64_t bytes)
@@ -96,7 +101,7 @@ bool asc_crew_room_for_lists(struct asc_sweeper *r, enum asc_kept what, uint64_t
 
 	if (!r->m->memory_max)
 		return true;
-	if (__atomic_add_fetch(have, bytes, __ATOMIC_RELAXED) <= most_for_lists(r->m))
+	if (__atomic_add_fetch(have, bytes, __ATOMIC_RELAXED) <= most_for_lists(r->m, what))
 		return true;
 	__atomic_sub_fetch(have, bytes, __ATOMIC_RELAXED);
 	return false;
@@ -106,7 +111,7 @@ bool asc_crew_room_for_lists(struct asc_sweeper *r, enum asc_kept what, uint64_t
 static bool roomy(const struct asc_crew *c)
 {
 	return c->main.m->opts->depth == ASC_DEPTH_WALK ||
-	       __atomic_load_n(&c->for_lists[ASC_KEPT_NODES], __ATOMIC_RELAXED) < LISTS_BYTES / 2;
+	       __atomic_load_n(&c->for_lists[ASC_KEPT_NODES], __ATOMIC_RELAXED) < NODES_BYTES / 2;
 }
 
 /* ---- one job after the other ---- */
@@ -163,7 +168,7 @@ static void *work_beside(void *crew)
 
 		if (!j)
 			break;
-		if (j->before < c->up_to && (j->arena <= c->wanted || roomy(c)))
+		if (!c->resting && j->before < c->up_to && (j->arena <= c->wanted || roomy(c)))
 			do_job(&c->beside, j);
 		else
 			pthread_cond_wait(&c->moved, &c->lock);
@@ -337,6 +342,37 @@ static void account(struct asc_model *m, size_t arena)
 	__atomic_sub_fetch(&m->crew->taken, bytes, __ATOMIC_RELAXED);
 }
 
+/* What comes of it for the lists. */
+static void conclude(const struct asc_model *m, struct asc_arena_work *w)
+{
+	size_t nodes = 0;
+
+	if (m->opts->depth != ASC_DEPTH_LISTS)
+		return;
+	for (size_t i = 0; i < w->nsweeps; i++) {
+		w->cut |= w->sweeps[i].cut;
+		w->cut_fast |= w->sweeps[i].cut_fast;
+		nodes += w->sweeps[i].nodes.len;
+	}
+	w->many = nodes > MANY && !m->lost;
+}
+
+/* Has nobody begun with it, and will a pass tell of it, too? Then nobody begins. */
+static bool leave_it(struct asc_model *m, size_t arena)
+{
+	struct asc_crew *c = m->crew;
+	struct state *s = &c->arenas[arena];
+	bool leave;
+
+	if (m->opts->depth != ASC_DEPTH_LISTS || m->passes < PASSES || m->lost)
+		return false;
+	pthread_mutex_lock(&c->lock);
+	leave = !s->running && !s->done;
+	s->over |= leave;
+	pthread_mutex_unlock(&c->lock);
+	return leave;
+}
+
 struct asc_error *asc_sweep_arena(struct asc_model *m, size_t arena)
 {
 	struct asc_arena_work *w = &m->work[arena];
@@ -352,6 +388,9 @@ struct asc_error *asc_sweep_arena(struct asc_model *m, size_t arena)
 	m->sweeps++;
 	if (!w->sweeps)
 		return NULL; /* in pieces when the others were begun: it is read chunk by chunk */
+	w->untold = leave_it(m, arena);
+	if (w->untold)
+		return NULL;
 	__atomic_store_n(&c->limit, m->memory_max - asc_min(m->memory, m->memory_max),
 			 __ATOMIC_RELAXED);
 	pthread_mutex_lock(&c->lock);
@@ -365,11 +404,44 @@ struct asc_error *asc_sweep_arena(struct asc_model *m, size_t arena)
 	pthread_mutex_unlock(&c->lock);
 	if (!err)
 		account(m, arena);
-	for (size_t i = 0; i < w->nsweeps && m->opts->depth == ASC_DEPTH_LISTS; i++) {
-		w->cut |= w->sweeps[i].cut;
-		w->cut_fast |= w->sweeps[i].cut_fast;
-	}
+	conclude(m, w);
 	return err;
+}
+
+/* By this thread alone, whatever became of its jobs. */
+static struct asc_error *sweep_now(struct asc_model *m, size_t arena)
+{
+	struct asc_arena_work *w = &m->work[arena];
+	struct asc_sweeper r = m->crew->main;
+
+	for (size_t i = 0; i < w->nsweeps; i++) {
+		r.arena = arena;
+		r.region = &m->h->arenas[arena].regions[i];
+		r.sweep = &w->sweeps[i];
+		ASC_TRY(asc_sweep_region(&r));
+		ASC_TRY(asc_take(r.err));
+	}
+	return NULL;
+}
+
+struct asc_error *asc_sweep_passed(struct asc_model *m, size_t arena, bool told)
+{
+	struct asc_arena_work *w = &m->work[arena];
+	struct asc_crew *c = m->crew;
+
+	m->passes += told;
+	m->lost += !told;
+	pthread_mutex_lock(&c->lock);
+	c->resting = m->passes >= PASSES && !m->lost;
+	pthread_cond_broadcast(&c->moved);
+	pthread_mutex_unlock(&c->lock);
+	if (told)
+		return NULL;
+	if (w->untold)
+		ASC_TRY(sweep_now(m, arena));
+	w->untold = false;
+	conclude(m, w);
+	return NULL;
 }
 
 struct asc_sweeper asc_crew_sweeper(const struct asc_model *m)

@@ -15,9 +15,9 @@
 #include "target/readers.h"
 
 enum {
-	HALVES = 16 << 20, /* bytes: below, a thread costs more than it saves */
-	LOOK = 256 << 10,  /* for a row of headers */
-	ROW = 64,	   /* so many are one */
+	HALVES = 4 << 20, /* bytes: below, a thread costs more than it saves */
+	LOOK = 256 << 10, /* for a row of headers */
+	ROW = 64,	  /* so many are one */
 };
 
 /* Of an arena: from a chunk in one region to a chunk in another one. */

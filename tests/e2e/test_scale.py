@@ -156,6 +156,29 @@ def test_a_report_of_millions_of_free_chunks(core_victim, tmp_path, arenas, chun
     assert report_without_files("-c", core) == said(json.dumps(report))
 
 
+@pytest.mark.parametrize("both", [0, 2, 6])
+def test_many_free_chunks_in_many_arenas(core_victim, tmp_path, both):
+    """Where a pass has told of the bins of some arenas, the others are not swept, unless it does not tell of one of them."""
+    v = core_victim("lace", 6, 140000, 40, 0, 0, 0, both, env=NO_CACHES)
+    count, size = map(int, v.line("ready").split()[1:])
+
+    def look(*target):
+        d = within_the_goal(*target, "bins")
+        assert d["complete"]
+        bins = [b for b in d["bins"] if b["kind"] in ("unsorted", "small")]
+        assert sum(b["count"] for b in bins) == count and sum(b["bytes"] for b in bins) == size
+        kinds = [{b["kind"] for b in bins if b["arena"] == i} for i in range(1, 7)]
+        assert [len(k) for k in kinds] == [1] * (6 - both) + [2] * both
+        return bins
+
+    live = look("--max-pause=20s", "-p", v.pid)
+    assert look("--max-memory=64K", "--max-pause=20s", "-p", v.pid) == live
+    core = core_of(v, tmp_path)
+    assert look("-c", core) == live
+    truth = json.loads(measured("-j", "-c", core, "arenas")[0])  # a walk, which sweeps and follows all
+    assert sum(a["chunk_counts"][k] for a in truth["arenas"] for k in ("unsorted", "small", "large")) == count
+
+
 def test_a_report_of_a_thousand_arenas(victim):
     """Each of them is small, but all are not: those that are done go to the file one after the other."""
     v = victim("lace", 1000, 12000, 40, env=NO_CACHES)

@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * lace ARENAS CHUNKS SIZE [PAGES [MMAPPED [SPARSE]]]: in the main arena (ARENAS 0), or in as many arenas by a thread
+ * lace ARENAS CHUNKS SIZE [PAGES [MMAPPED [SPARSE [BOTH]]]]: in the main arena (ARENAS 0), or in as many arenas by a thread
  * each, CHUNKS chunks of SIZE bytes of user memory, of which every other one is free, all over the heap by their lists'
  * order, and none beside another free one. What tcaches and fastbins do is the caller's affair (GLIBC_TUNABLES). PAGES:
  * beside that, so many single pages that were only read: present, but not in Rss. MMAPPED: and so many chunks with a
  * mapping of their own, most of them of one page each. SPARSE: and so many of 250000 bytes on the heap, of which the
- * page with the header alone is in memory.
+ * page with the header alone is in memory. BOTH: in so many of the arenas, those that malloc comes to last, half
+ * of the free chunks is in the unsorted bin and half in the others.
  *
  * Prints "mmapped N BYTES" if there are any, as mallinfo2 says, then "ready FREE BYTES", its own truth about the free
  * ones. Ends at the end of its input.
  */
 #include <malloc.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,12 +22,19 @@
 #include <unistd.h>
 
 static size_t chunks, size;
-static pthread_barrier_t made, end;
+static pthread_barrier_t born, made, end;
 
 static size_t free_bytes;
 
+/* A request that none of the free chunks can answer sorts ten thousand of them into their bins. */
+static void sort(void)
+{
+	for (size_t i = 0; i <= chunks / 10000; i++)
+		free(malloc(20 * size));
+}
+
 /* Of one arena. Where the pointers are is no memory of malloc's. */
-static void make(void)
+static void make(bool both)
 {
 	const size_t step = 7919, half = chunks / 2; /* a prime */
 	void **p = mmap(NULL, chunks * sizeof(*p), PROT_READ | PROT_WRITE,
@@ -44,16 +53,20 @@ static void make(void)
 		__atomic_add_fetch(&free_bytes, malloc_usable_size(p[2 * at]) + sizeof(size_t),
 				   __ATOMIC_RELAXED);
 		free(p[2 * at]);
+		if (both && i == half / 2)
+			sort();
 	}
 	munmap(p, chunks * sizeof(*p));
 }
 
 static void *thread(void *arg)
 {
-	make();
+	free(malloc(1)); /* its arena, in the order in which the threads begin */
+	pthread_barrier_wait(&born);
+	make(arg != NULL);
 	pthread_barrier_wait(&made);
 	pthread_barrier_wait(&end);
-	return arg;
+	return NULL;
 }
 
 static void touch(size_t n)
@@ -97,6 +110,7 @@ static void map_chunks(size_t n)
 int main(int argc, char **argv)
 {
 	const unsigned arenas = argc > 1 ? (unsigned)strtoul(argv[1], NULL, 10) : 0;
+	const unsigned both = argc > 7 ? (unsigned)strtoul(argv[7], NULL, 10) : 0;
 	pthread_t *t = calloc(arenas + 1, sizeof(*t));
 	char c;
 
@@ -115,11 +129,14 @@ int main(int argc, char **argv)
 			abort();
 	pthread_barrier_init(&made, NULL, arenas + 1);
 	pthread_barrier_init(&end, NULL, arenas + 1);
-	for (unsigned i = 0; i < arenas; i++)
-		if (pthread_create(&t[i], NULL, thread, NULL))
+	pthread_barrier_init(&born, NULL, 2);
+	for (unsigned i = 0; i < arenas; i++) {
+		if (pthread_create(&t[i], NULL, thread, i < both ? &born : NULL))
 			abort();
+		pthread_barrier_wait(&born);
+	}
 	if (!arenas)
-		make();
+		make(both);
 	pthread_barrier_wait(&made);
 	printf("ready %zu %zu\n", chunks / 2 * (arenas ? arenas : 1), free_bytes);
 	fflush(stdout);
