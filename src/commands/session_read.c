@@ -173,8 +173,11 @@ static bool rehearse(struct asc_session *s, unsigned needs, const struct asc_res
 	size_t n;
 
 	asc_target_threads(s->live, &n);
-	/* with the thread pointers there are tcaches in it, too; of more threads they would not fit */
-	if (n <= LOOK_THREADS && !s->opts.no_stop)
+	/*
+	 * With the thread pointers there are tcaches in it, too; of more threads they would not fit, and
+	 * where everything is read they are on the way.
+	 */
+	if (n <= LOOK_THREADS && !(needs & ASC_NEED_WALK))
 		asc_error_free(asc_live_look_early(s->live, res));
 	if (!asc_target_rehearse(s->live, FORESEEN_PAGES))
 		return false;

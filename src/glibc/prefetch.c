@@ -114,7 +114,8 @@ static struct asc_error *follow(struct asc_model *m, link_vec *v, size_t most)
 		for (size_t i = 0; i < v->len; i++)
 			pages[i] = v->data[i].chunk;
 		asc_target_fetch(m->t, m->res, pages, v->len);
-		ASC_TRY(asc_read_bulk(m->t, iov, v->len));
+		ASC_TRY(m->opts->rehearsal ? asc_read_bulk(m->t, iov, v->len)
+					   : asc_read_pieces(m->t, iov, v->len));
 		ASC_TRY(take(m, v, iov));
 		ASC_TRY(asc_model_progress(m, 0));
 	}

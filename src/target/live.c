@@ -165,6 +165,7 @@ static size_t account(struct asc_iov *iov, size_t n, size_t bytes)
 	return i;
 }
 
+/* Two threads may be here at once: what belongs to the main thread is looked at, and not changed. */
 static struct asc_error *live_read_bulk(struct asc_target *t, struct asc_iov *iov, size_t n)
 {
 	struct live *l = live_of(t);
@@ -185,7 +186,7 @@ static struct asc_error *live_read_bulk(struct asc_target *t, struct asc_iov *io
 			continue;
 		}
 		if (l->by_mem || iov[at].len > BATCH_BYTES) {
-			iov[at].got = live_read(t, iov[at].addr, iov[at].buf, iov[at].len);
+			iov[at].got = read_now(l, iov[at].addr, iov[at].buf, iov[at].len);
 			at++;
 			continue;
 		}
@@ -204,9 +205,9 @@ static struct asc_error *live_read_bulk(struct asc_target *t, struct asc_iov *io
 			continue;
 		/* the kernel gives up a whole request at its first bad page: ask for the rest of
 		 * this piece alone, which says exactly how far it goes, and go on behind it */
-		iov[at].got += live_read(t, iov[at].addr + iov[at].got,
-					 (char *)iov[at].buf + iov[at].got,
-					 iov[at].len - iov[at].got);
+		iov[at].got += read_now(l, iov[at].addr + iov[at].got,
+					(char *)iov[at].buf + iov[at].got,
+					iov[at].len - iov[at].got);
 		at++;
 	}
 	return NULL;

@@ -9,6 +9,8 @@
 bool asc_target_concurrent(const struct asc_target *t);
 /* As asc_read_some(), for large reads; may stop short of what that would find. */
 size_t asc_read_beside(struct asc_target *t, asc_addr addr, void *buf, size_t len);
+/* As asc_read_bulk(), by two threads where the pieces are many; not in a rehearsal. */
+ASC_MUST struct asc_error *asc_read_pieces(struct asc_target *t, struct asc_iov *iov, size_t n);
 
 /*
  * Pages that may be in memory, for whom it is enough to skip holes: a core tells that without being
