@@ -468,10 +468,27 @@ static uint32_t raw_of(const struct asc_sweep_node *n)
 
 /*
  * Of @p n records of @p stride numbers, from the one @p at on: the last one whose first number is at most @p want,
- * or @p at. Without a branch that would be guessed wrong half of the time.
+ * or @p at. They are all over the block, most likely as many here as there: the search begins where it would be then,
+ * since each look elsewhere is at memory that is in no cache.
  */
 static inline size_t seek(const uint16_t *v, size_t stride, size_t at, size_t n, uint16_t want)
 {
+	const size_t first = at, end = at + n;
+	size_t step = 1, mid;
+
+	at += want * n / (BLOCK / 8);
+	if (v[at * stride] <= want) {
+		for (; end - at > step && v[(at + step) * stride] <= want; step *= 2)
+			at += step;
+		n = (size_t)asc_min(step, end - at);
+	} else {
+		mid = at;
+		for (; mid - first > step && v[(mid - step) * stride] > want; step *= 2)
+			mid -= step;
+		at = mid - (size_t)asc_min(step, mid - first);
+		n = mid - at;
+	}
+	/* without a branch that would be guessed wrong half of the time */
 	while (n > 1) {
 		const size_t half = n / 2;
 
