@@ -47,6 +47,7 @@ enum {
 	WATCHDOG_TIMES = 4,
 	CLOSE_MS = 2000,
 	BURY_MS = 10000,
+	END_NICE = -5, /* three times a thread's share: 64 are busy at times */
 	POLL_NS = 50000,
 	HOLD_NS = 10000000,
 	CLONE_ARGS_BYTES = 64,
@@ -400,8 +401,8 @@ static void close_files(struct birth *x)
 }
 
 /*
- * If memory runs out, let it be this one. And what it does, closing its files and ending, it does before
- * the target's threads are given the CPU: whoever is killed waits for one as any other does.
+ * If memory runs out, let it be this one. And it closes its files before the target's threads are given
+ * the CPU.
  */
 static void die_first(pid_t child)
 {
@@ -422,6 +423,8 @@ static void hold(struct birth *x)
 {
 	die_first(x->c2);
 	close_files(x);
+	/* its end takes as long as the fork did: no thread of the target's shall wait for all of that */
+	setpriority(PRIO_PROCESS, (id_t)x->c2, END_NICE);
 	asc_act_fault(x->b->op, 56);
 	atomic_store(&x->sh->stage, FORK_HELD);
 	while (atomic_load(&x->sh->word) != WORD_END && tool_lives(x->b->op))

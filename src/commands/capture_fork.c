@@ -14,6 +14,7 @@
 #include "target/capture.h"
 #include "target/foresight.h"
 #include "target/snapshot.h"
+#include "target/urgency.h"
 #include "target/vmflags.h"
 
 struct fork_arg {
@@ -68,9 +69,15 @@ static struct asc_error *at_stop(void *arg, const struct asc_stop_slot *slots, s
 {
 	struct fork_arg *a = arg;
 	struct asc_session *s = a->s;
+	struct asc_urgency urgency = { 0 };
+	struct asc_error *err;
 
-	ASC_TRY(asc_live_take(s->live, slots, n));
-	ASC_TRY(pages_at_stop(a));
+	asc_urgent(&urgency);
+	err = asc_live_take(s->live, slots, n);
+	if (!err)
+		err = pages_at_stop(a);
+	asc_not_urgent(&urgency);
+	ASC_TRY(err);
 	asc_session_stall();
 	asc_session_freeze(s, true);
 	return NULL;
