@@ -9,7 +9,7 @@
 #include "base/num.h"
 #include "glibc/sweep.h"
 
-enum { UNSORTED = 1, FIRST = 2, FIRST_LARGE = 64, END = 127, KNOWN_MOST = 512 << 10 };
+enum { UNSORTED = 1, FIRST = 2, FIRST_LARGE = 64, KNOWN_MOST = 512 << 10 };
 
 /* Of the link from @p a to @p b. */
 static inline uint64_t link_of(const struct asc_links *k, uint64_t a, uint64_t b)
@@ -29,12 +29,13 @@ struct asc_error *asc_links_take(struct asc_links *k, asc_addr p, const uint64_t
 {
 	const uint64_t raw = word[0], size = raw & ~(uint64_t)7;
 	const unsigned own = asc_bin_index(&k->m->h->libc, size),
-		       bin = k->unsorted ? UNSORTED : own;
+		       bin = k->first == UNSORTED ? UNSORTED : own;
 	struct asc_bin *out = &k->bins[bin];
 
 	if (asc_links_known(k, p))
 		return NULL;
-	if (raw & 4 || own < FIRST || own >= END || !asc_chunk_aligned(k->m, p)) {
+	if (raw & 4 || own < FIRST || bin < k->first || bin > k->last ||
+	    !asc_chunk_aligned(k->m, p)) {
 		k->unfit = true;
 		return NULL;
 	}
@@ -79,12 +80,12 @@ static struct asc_error *put_back(struct asc_links *k)
 }
 
 /* The heads' own links close each ring; an empty one has no chunks. */
-static bool rings_close(struct asc_links *k, unsigned first, unsigned end)
+static bool rings_close(struct asc_links *k)
 {
 	struct asc_model *m = k->m;
 	const asc_addr arena = m->h->arenas[k->arena].addr;
 
-	for (unsigned i = first; i < end; i++) {
+	for (unsigned i = k->first; i <= k->last; i++) {
 		const asc_addr head = asc_bin_at(m->l, arena, i);
 		uint64_t fd, bk;
 
@@ -99,20 +100,21 @@ static bool rings_close(struct asc_links *k, unsigned first, unsigned end)
 }
 
 /* Whatever a pass has found is as if it had not been made. */
-static void forget(struct asc_links *k, unsigned first, unsigned end, size_t nlarge)
+static void forget(struct asc_links *k, size_t nlarge)
 {
 	struct asc_extents *x = &k->m->work[k->arena].members;
 
 	x->n = 0;
 	x->nlarge = nlarge;
-	memset(&k->bins[first], 0, (end - first) * sizeof(*k->bins));
+	memset(&k->bins[k->first], 0, (k->last + 1 - k->first) * sizeof(*k->bins));
 	if (k->fast)
 		memset(k->fast_bins, 0, ASC_NFASTBINS_MAX * sizeof(*k->fast_bins));
 	asc_sketch_deinit(&k->sketch);
 	*k = (struct asc_links){ .m = k->m,
 				 .arena = k->arena,
 				 .key = { k->key[0], k->key[1] },
-				 .unsorted = k->unsorted,
+				 .first = k->first,
+				 .last = k->last,
 				 .fast = k->fast,
 				 .known = k->known,
 				 .before = k->before,
@@ -121,13 +123,12 @@ static void forget(struct asc_links *k, unsigned first, unsigned end, size_t nla
 				 .fast_bins = k->fast_bins };
 }
 
-static struct asc_error *pass(struct asc_links *k, unsigned first, unsigned end, bool halves,
-			      bool *ret_fit)
+static struct asc_error *pass(struct asc_links *k, bool halves, bool *ret_fit)
 {
 	if (k->fast)
 		ASC_TRY(asc_sketch_init(&k->sketch));
 	ASC_TRY(asc_sweep_links(k->m, k->arena, k, halves, ret_fit));
-	*ret_fit = *ret_fit && !k->unfit && rings_close(k, first, end);
+	*ret_fit = *ret_fit && !k->unfit && rings_close(k);
 	return *ret_fit && k->fast ? asc_links_end_fast(k, ret_fit) : NULL;
 }
 
@@ -138,14 +139,14 @@ static void close_links(struct asc_links *k)
 	free(k->before);
 }
 
-struct asc_error *asc_links_read(struct asc_model *m, size_t arena, bool unsorted, bool fast,
-				 bool *ret_done)
+struct asc_error *asc_links_read(struct asc_model *m, size_t arena, unsigned first, unsigned last,
+				 bool fast, bool *ret_done)
 {
-	const unsigned first = unsorted ? UNSORTED : FIRST, end = unsorted ? FIRST : END;
 	const size_t nlarge = m->work[arena].members.nlarge;
 	struct asc_links k = { .m = m,
 			       .arena = arena,
-			       .unsorted = unsorted,
+			       .first = first,
+			       .last = last,
 			       .fast = fast,
 			       .bins = m->lists.bins,
 			       .fast_bins = m->lists.fast };
@@ -156,14 +157,14 @@ struct asc_error *asc_links_read(struct asc_model *m, size_t arena, bool unsorte
 		close_links(&k);
 		return NULL;
 	}
-	err = pass(&k, first, end, true, ret_done);
+	err = pass(&k, true, ret_done);
 	if (!err && k.missed) {
-		forget(&k, first, end, nlarge);
-		err = pass(&k, first, end, false, ret_done);
+		forget(&k, nlarge);
+		err = pass(&k, false, ret_done);
 	}
 	*ret_done = *ret_done && !err;
 	if (!*ret_done)
-		forget(&k, first, end, nlarge);
+		forget(&k, nlarge);
 	if (!err)
 		err = put_back(&k);
 	close_links(&k);

@@ -37,10 +37,10 @@ struct asc_links {
 	struct asc_model *m;
 	size_t arena;
 	uint64_t key[2];
-	bool unsorted;	  /* that bin is read, the others are known */
-	bool fast;	  /* fastbins are read, too */
-	uint64_t *known;  /* members that are known already: their words, by address */
-	uint64_t *before; /* the same in their own order */
+	unsigned first, last; /* bins that are read; those of the others are known */
+	bool fast;	      /* fastbins are read, too */
+	uint64_t *known;      /* members that are known already: their words, by address */
+	uint64_t *before;     /* the same in their own order */
 	size_t nknown;
 
 	/* of a pass */
@@ -57,11 +57,11 @@ struct asc_links {
 };
 
 /*
- * Read bin 1, the unsorted one, or all others, and with @p fast the fastbins; the chunks of what is not read are members
- * already. @p ret_done: false, nothing was changed, and they have to be followed.
+ * Read bins @p first to @p last, of which bin 1, the unsorted one, is read alone, and with @p fast the fastbins; the
+ * chunks of what is not read are members already. @p ret_done: false, nothing was changed, and they have to be followed.
  */
-ASC_MUST struct asc_error *asc_links_read(struct asc_model *m, size_t arena, bool unsorted,
-					  bool fast, bool *ret_done);
+ASC_MUST struct asc_error *asc_links_read(struct asc_model *m, size_t arena, unsigned first,
+					  unsigned last, bool fast, bool *ret_done);
 /* A free chunk at @p p, one after the other. @p word: size word, fd, bk, fd_nextsize, bk_nextsize */
 ASC_MUST struct asc_error *asc_links_take(struct asc_links *k, asc_addr p, const uint64_t *word);
 

@@ -19,7 +19,9 @@
 enum {
 	UNSORTED_BIN = 1,
 	FIRST_SMALL = 2,
-	LAST_BIN = 127,
+	FIRST_LARGE = 64,
+	LAST_LARGE = 126,
+	LAST_BIN = 127,	      /* always empty */
 	FAST_MOST = 64 << 10, /* members of fastbins that are followed before a pass */
 };
 
@@ -88,11 +90,13 @@ static struct asc_error *follow_fast(struct asc_model *m, size_t arena, struct a
 
 /*
  * By one pass over the arena, where either the unsorted bin can be followed before it, or all others. Which of
- * them is the shorter one is not known.
+ * them is the shorter one is not known. Large bins are followed for a walk, which tells whether they are in order.
  */
 static struct asc_error *read_by_pass(struct asc_model *m, size_t arena, unsigned steps, bool fast,
 				      const struct mark *start, bool *ret_done)
 {
+	const bool ordered = m->opts->depth == ASC_DEPTH_WALK;
+
 	for (unsigned i = 0; i < 2 * steps; i++) {
 		const bool unsorted = i % 2;
 		struct asc_way way = { .by_hand = true,
@@ -102,8 +106,14 @@ static struct asc_error *read_by_pass(struct asc_model *m, size_t arena, unsigne
 		back_to(m, arena, fast, start);
 		ASC_TRY(follow(m, arena, unsorted ? FIRST_SMALL : UNSORTED_BIN,
 			       unsorted ? LAST_BIN : UNSORTED_BIN, &way));
-		if (!way.cut)
-			return asc_links_read(m, arena, unsorted, fast, ret_done);
+		if (!unsorted && ordered)
+			ASC_TRY(follow(m, arena, FIRST_LARGE, LAST_BIN, &way));
+		if (way.cut)
+			continue;
+		if (unsorted)
+			return asc_links_read(m, arena, UNSORTED_BIN, UNSORTED_BIN, fast, ret_done);
+		return asc_links_read(m, arena, FIRST_SMALL, ordered ? FIRST_LARGE - 1 : LAST_LARGE,
+				      fast, ret_done);
 	}
 	return NULL;
 }

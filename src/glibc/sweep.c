@@ -94,6 +94,12 @@ static void index_to(struct asc_sweep *s, size_t block, size_t *filled)
 							       (uint32_t)s->fast.len };
 }
 
+/* Chunks that nothing is kept of but their size words. */
+static size_t plain(const struct asc_sweep *s)
+{
+	return s->raw.len - asc_min(s->raw.len, s->nodes.len + s->fast.len);
+}
+
 /* May one more of @p size be kept in a table? Without it, it is read when its list comes to it. */
 static bool room_for(struct asc_sweeper *r, enum asc_kept what, size_t len, size_t cap, size_t size)
 {
@@ -101,7 +107,7 @@ static bool room_for(struct asc_sweeper *r, enum asc_kept what, size_t len, size
 		return true;
 	/* as asc_vec_push() will */
 	return len < UINT32_MAX &&
-	       asc_crew_room_for_lists(r, what, (cap ? cap / 2 + 1 : 16) * size);
+	       asc_crew_room_for_lists(r, what, (cap ? cap / 2 + 1 : 16) * size, plain(r->sweep));
 }
 
 /* @p word: size word, fd, bk, fd_nextsize, bk_nextsize */
@@ -226,8 +232,9 @@ static bool enough(const struct asc_sweeper *r, const struct trail *t)
 {
 	const size_t nodes = r->sweep->nodes.len, fast = r->sweep->fast.len;
 
-	return (t->full && (t->fast_full || fast < nodes / 8)) ||
-	       (t->fast_full && nodes < fast / 8);
+	return r->m->opts->depth != ASC_DEPTH_WALK &&
+	       ((t->full && (t->fast_full || fast < nodes / 8)) ||
+		(t->fast_full && nodes < fast / 8));
 }
 
 static inline __attribute__((__always_inline__)) struct asc_error *pass(struct asc_sweeper *r,
@@ -242,7 +249,7 @@ static inline __attribute__((__always_inline__)) struct asc_error *pass(struct a
 		       top = region->has_top ? m->h->arenas[r->arena].top : end;
 	asc_addr p = t->from;
 	uint64_t prev_raw = 0;
-	const bool walk = m->opts->depth == ASC_DEPTH_WALK;
+	const bool walk = m->opts->depth == ASC_DEPTH_WALK && !r->links;
 	const bool fast = r->links ? r->links->fast : true;
 	bool keep = walk;
 
@@ -251,8 +258,7 @@ static inline __attribute__((__always_inline__)) struct asc_error *pass(struct a
 		uint64_t raw, size;
 
 		if (unlikely(p + 6 * word > r->win_end || p < r->win)) {
-			if ((enough(r, t) && !walk) || !move_on(r, t, p, word) ||
-			    p + 2 * word > r->win_end)
+			if (enough(r, t) || !move_on(r, t, p, word) || p + 2 * word > r->win_end)
 				break;
 		}
 		b = r->window + (p - r->win);
@@ -335,7 +341,7 @@ static bool begin_blocks(struct asc_sweeper *r, struct trail *t)
 	r->sweep->nblocks = (size_t)n;
 	/* a walk goes to the end in any case */
 	return r->m->opts->depth == ASC_DEPTH_WALK ||
-	       asc_crew_room_for_lists(r, ASC_KEPT_NODES, n * size);
+	       asc_crew_room_for_lists(r, ASC_KEPT_NODES, n * size, 0);
 }
 
 /* As many as the region before had in as many bytes, and a sixteenth. */
@@ -358,7 +364,8 @@ static void make_room(struct asc_sweeper *r)
 		s->raw.data = malloc(raw * sizeof(*s->raw.data));
 		s->raw.cap = s->raw.data ? raw : 0;
 	}
-	if (nodes && asc_crew_room_for_lists(r, ASC_KEPT_NODES, nodes * sizeof(*s->nodes.data))) {
+	if (nodes && asc_crew_room_for_lists(r, ASC_KEPT_NODES, nodes * sizeof(*s->nodes.data),
+					     raw - asc_min(raw, nodes))) {
 		s->nodes.data = malloc(nodes * sizeof(*s->nodes.data));
 		s->nodes.cap = s->nodes.data ? nodes : 0;
 	}

@@ -109,9 +109,13 @@ struct asc_sweeper asc_crew_sweeper(const struct asc_model *m);
 bool asc_crew_goes_on(struct asc_sweeper *r, uint64_t bytes);
 /* May a table of size words grow by @p bytes? */
 bool asc_crew_room(struct asc_sweeper *r, uint64_t bytes);
-/* May what is kept for the lists? What is not kept is read when its list comes to it. */
+/*
+ * May what is kept for the lists, if @p plain chunks of its region have nothing kept but their size words? What is not kept
+ * is read when its list comes to it, or told by a pass.
+ */
 enum asc_kept { ASC_KEPT_NODES, ASC_KEPT_FAST };
 enum { ASC_KEPT_KINDS = 2 };
-bool asc_crew_room_for_lists(struct asc_sweeper *r, enum asc_kept what, uint64_t bytes);
+bool asc_crew_room_for_lists(struct asc_sweeper *r, enum asc_kept what, uint64_t bytes,
+			     uint64_t plain);
 
 #endif

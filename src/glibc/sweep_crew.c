@@ -23,8 +23,8 @@ enum {
 	PASSES = 2,   /* as many have told: so will the next ones */
 };
 
-/* Of what is kept for lists, where only they are read. */
-static const uint64_t NODES_BYTES = 12 << 20, FAST_BYTES = 8 << 20;
+/* Of what is kept for lists, where only they are read, and in a walk, where its other tables have left nothing. */
+static const uint64_t NODES_BYTES = 12 << 20, FAST_BYTES = 8 << 20, WALK_BYTES = 20 << 20;
 
 struct job {
 	size_t arena, region;
@@ -87,21 +87,32 @@ bool asc_crew_room(struct asc_sweeper *r, uint64_t bytes)
 	return false;
 }
 
-/* In a walk the tables of chunks are larger, and bounded; else these are what there is. */
-static uint64_t most_for_lists(const struct asc_model *m, enum asc_kept what)
+/*
+ * For all arenas together. A walk has 16 bytes a chunk and some more for its tables: 8 for each, 8 more for each that
+ * is free, so that those of the others are left for a while.
+ */
+static bool may_keep(struct asc_sweeper *r, enum asc_kept what, uint64_t plain)
 {
-	const uint64_t bytes = what == ASC_KEPT_FAST ? FAST_BYTES : NODES_BYTES;
+	const uint64_t *have = r->crew->for_lists;
+	const uint64_t nodes = __atomic_load_n(&have[ASC_KEPT_NODES], __ATOMIC_RELAXED),
+		       fast = __atomic_load_n(&have[ASC_KEPT_FAST], __ATOMIC_RELAXED);
+	const uint64_t max = r->m->memory_max;
 
-	return m->opts->depth == ASC_DEPTH_WALK ? m->memory_max : asc_min(m->memory_max, bytes);
+	if (r->m->opts->depth == ASC_DEPTH_WALK)
+		return nodes + fast <= asc_min(max, WALK_BYTES + 8 * plain);
+	return what == ASC_KEPT_FAST ? fast <= asc_min(max, FAST_BYTES)
+				     : nodes <= asc_min(max, NODES_BYTES);
 }
 
-bool asc_crew_room_for_lists(struct asc_sweeper *r, enum asc_kept what, uint64_t bytes)
+bool asc_crew_room_for_lists(struct asc_sweeper *r, enum asc_kept what, uint64_t bytes,
+			     uint64_t plain)
 {
 	uint64_t *have = &r->crew->for_lists[what];
 
 	if (!r->m->memory_max)
 		return true;
-	if (__atomic_add_fetch(have, bytes, __ATOMIC_RELAXED) <= most_for_lists(r->m, what))
+	__atomic_add_fetch(have, bytes, __ATOMIC_RELAXED);
+	if (may_keep(r, what, plain))
 		return true;
 	__atomic_sub_fetch(have, bytes, __ATOMIC_RELAXED);
 	return false;
@@ -347,14 +358,12 @@ static void conclude(const struct asc_model *m, struct asc_arena_work *w)
 {
 	size_t nodes = 0;
 
-	if (m->opts->depth != ASC_DEPTH_LISTS)
-		return;
 	for (size_t i = 0; i < w->nsweeps; i++) {
 		w->cut |= w->sweeps[i].cut;
 		w->cut_fast |= w->sweeps[i].cut_fast;
 		nodes += w->sweeps[i].nodes.len;
 	}
-	w->many = nodes > MANY && !m->lost;
+	w->many = nodes > MANY && !m->lost && m->opts->depth == ASC_DEPTH_LISTS;
 }
 
 /* Has nobody begun with it, and will a pass tell of it, too? Then nobody begins. */

@@ -156,6 +156,19 @@ def test_a_report_of_millions_of_free_chunks(core_victim, tmp_path, arenas, chun
     assert report_without_files("-c", core) == said(json.dumps(report))
 
 
+@pytest.mark.parametrize("victim_args", [("lace", 0, 8000000, 24), ("heap", 0, 12000000, 64)])
+def test_a_walk_of_mostly_free_chunks(victim, victim_args):
+    """Half of the chunks, or most of them, are in lists: a walk keeps no more than 16 bytes a chunk all the same."""
+    v = victim(*victim_args, env=NO_CACHES if victim_args[0] == "lace" else {})
+    v.line("ready")
+    out, peak = measured("-j", "--max-pause=20s", "-p", v.pid, "arenas")
+    counts = json.loads(out)["arenas"][0]["chunk_counts"]
+    assert sum(counts.values()) >= victim_args[2] and sum(counts.values()) > 1.6 * counts["in_use"]
+    assert helpers.SANITIZED or peak <= 16 * sum(counts.values()) + (32 << 20), f"{peak / 2**20:.1f} MiB"
+    assert json.loads(measured("-j", "--max-pause=20s", "-p", v.pid, "check")[0])["findings"] == []
+    v.quit()
+
+
 @pytest.mark.parametrize("both", [0, 2, 6])
 def test_many_free_chunks_in_many_arenas(core_victim, tmp_path, both):
     """Where a pass has told of the bins of some arenas, the others are not swept, unless it does not tell of one of them."""
