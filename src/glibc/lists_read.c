@@ -40,7 +40,7 @@ static uint64_t budget_of(const struct asc_model *m, const struct asc_arena *a)
 
 /* What was known before lists were followed. */
 struct mark {
-	size_t members, large, findings;
+	size_t members, large, findings, lost;
 	uint64_t budget;
 };
 
@@ -48,7 +48,7 @@ static struct mark mark(const struct asc_model *m, size_t arena, uint64_t budget
 {
 	const struct asc_extents *x = &m->work[arena].members;
 
-	return (struct mark){ x->n, x->nlarge, m->findings.len, budget };
+	return (struct mark){ x->n, x->nlarge, m->findings.len, m->h->nfindings_lost, budget };
 }
 
 /* The lists that were followed since are as if nobody had; @p fast: fastbins, too. */
@@ -60,6 +60,7 @@ static void back_to(struct asc_model *m, size_t arena, bool fast, const struct m
 	x->nlarge = to->large;
 	while (m->findings.len > to->findings)
 		free(m->findings.data[--m->findings.len].message);
+	m->h->nfindings_lost = to->lost;
 	memset(m->lists.bins, 0, sizeof(m->lists.bins));
 	if (fast)
 		memset(m->lists.fast, 0, sizeof(m->lists.fast));
