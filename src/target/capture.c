@@ -8,7 +8,6 @@
 #include "target/capture.h"
 
 #include <inttypes.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -17,6 +16,7 @@
 #include "base/num.h"
 #include "base/vec.h"
 #include "target/runs.h"
+#include "target/readers.h"
 #include "target/target.h"
 
 static const uint64_t NO_BYTES = UINT64_MAX; /* run.off: zeros */
@@ -239,46 +239,15 @@ static struct asc_error *make_iovs(const struct capture *c, struct iovs *ret)
 	return NULL;
 }
 
-struct reader {
-	struct asc_target *from;
-	struct asc_iov *iov;
-	size_t n;
-	struct asc_error *err;
-};
-
-static void *read_all(void *arg)
-{
-	struct reader *r = arg;
-
-	r->err = asc_read_bulk(r->from, r->iov, r->n);
-	return NULL;
-}
-
-/* One thread, or two where the target allows it and the bytes are many. */
+/* By one thread, or by two where the bytes are many. */
 static struct asc_error *read_iovs(struct asc_target *from, struct iovs *iov, uint64_t bytes)
 {
-	struct reader a = { .from = from, .iov = iov->data, .n = iov->len }, b = { .from = from };
-	pthread_t thread;
 	uint64_t sum = 0;
 	size_t half = 0;
 
-	if (from->ops->concurrent_bulk && bytes >= TWO_READERS && iov->len > 1) {
-		while (half < iov->len - 1 && sum < bytes / 2)
-			sum += iov->data[half++].len;
-		b.iov = iov->data + half;
-		b.n = iov->len - half;
-		if (!pthread_create(&thread, NULL, read_all, &b)) {
-			a.n = half;
-			read_all(&a);
-			pthread_join(thread, NULL);
-			if (!a.err)
-				return b.err;
-			asc_error_free(b.err);
-			return a.err;
-		}
-	}
-	read_all(&a);
-	return a.err;
+	while (bytes >= TWO_READERS && half + 1 < iov->len && sum < bytes / 2)
+		sum += iov->data[half++].len;
+	return asc_read_halves(from, iov->data, half, iov->len);
 }
 
 /* A request stopped at a page that cannot be read: go on behind it. Appends what is there as runs. */

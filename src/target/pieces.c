@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Thousands of small pieces all over a heap cost the kernel more than their bytes: two readers. */
+/* Many pieces, or many bytes, are read by two threads. */
 #include <pthread.h>
 
 #include "target/readers.h"
@@ -22,14 +22,13 @@ static void *read_half(void *arg)
 	return NULL;
 }
 
-struct asc_error *asc_read_pieces(struct asc_target *t, struct asc_iov *iov, size_t n)
+struct asc_error *asc_read_halves(struct asc_target *t, struct asc_iov *iov, size_t half, size_t n)
 {
-	struct reader a = { .t = t, .iov = iov, .n = n / 2 };
-	struct reader b = { .t = t, .iov = iov + n / 2, .n = n - n / 2 };
+	struct reader a = { .t = t, .iov = iov, .n = half };
+	struct reader b = { .t = t, .iov = iov + half, .n = n - half };
 	pthread_t thread;
 
-	if (!t->ops->concurrent_bulk || n < TWO_READERS ||
-	    pthread_create(&thread, NULL, read_half, &b))
+	if (!half || !t->ops->concurrent_bulk || pthread_create(&thread, NULL, read_half, &b))
 		return asc_read_bulk(t, iov, n);
 	read_half(&a);
 	pthread_join(thread, NULL);
@@ -37,4 +36,9 @@ struct asc_error *asc_read_pieces(struct asc_target *t, struct asc_iov *iov, siz
 		return b.err;
 	asc_error_free(b.err);
 	return a.err;
+}
+
+struct asc_error *asc_read_pieces(struct asc_target *t, struct asc_iov *iov, size_t n)
+{
+	return asc_read_halves(t, iov, n < TWO_READERS ? 0 : n / 2, n);
 }

@@ -9,7 +9,10 @@
 bool asc_target_concurrent(const struct asc_target *t);
 /* As asc_read_some(), for large reads; may stop short of what that would find. */
 size_t asc_read_beside(struct asc_target *t, asc_addr addr, void *buf, size_t len);
-/* As asc_read_bulk(), by two threads where the pieces are many; not in a rehearsal. */
+/* As asc_read_bulk(), the first @p half pieces by one thread and the others by another, if the target allows it. */
+ASC_MUST struct asc_error *asc_read_halves(struct asc_target *t, struct asc_iov *iov, size_t half,
+					   size_t n);
+/* The same where the pieces are many; not in a rehearsal. */
 ASC_MUST struct asc_error *asc_read_pieces(struct asc_target *t, struct asc_iov *iov, size_t n);
 
 /*

@@ -120,9 +120,9 @@ int main(int argc, char **argv)
 		chunks += 2;
 	mallopt(M_ARENA_MAX, (int)arenas + 1);
 	mallopt(M_MMAP_THRESHOLD, 1 << 25);
-	if (argc > 4 && atoi(argv[4]))
+	if (argc > 4 && strtoul(argv[4], NULL, 10))
 		touch(strtoul(argv[4], NULL, 10));
-	if (argc > 5 && atoi(argv[5]))
+	if (argc > 5 && strtoul(argv[5], NULL, 10))
 		map_chunks(strtoul(argv[5], NULL, 10));
 	for (size_t i = argc > 6 ? strtoul(argv[6], NULL, 10) : 0; i; i--)
 		if (!malloc(250000))
