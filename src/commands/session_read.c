@@ -179,7 +179,8 @@ static bool rehearse(struct asc_session *s, unsigned needs, const struct asc_res
 	 */
 	if (n <= LOOK_THREADS && !(needs & ASC_NEED_WALK))
 		asc_error_free(asc_live_look_early(s->live, res));
-	if (!asc_target_rehearse(s->live, FORESEEN_PAGES))
+	if (!asc_target_rehearse(s->live,
+				 needs & ASC_NEED_WALK ? FORESEEN_PAGES / 2 : FORESEEN_PAGES))
 		return false;
 	for (size_t i = 0; i < s->nlibcs; i++) {
 		asc_addr arena;

@@ -124,6 +124,8 @@ static void keep_tables(struct asc_walk *w, struct asc_region *r)
 		shrink(&w->chunks);
 		r->chunks = asc_take(w->chunks.data);
 	}
+	shrink(&w->spans);
+	shrink(&w->index);
 	r->spans = asc_take(w->spans.data);
 	r->nspans = w->spans.len;
 	r->index = asc_take(w->index.data);

@@ -344,10 +344,14 @@ static bool begin_blocks(struct asc_sweeper *r, struct trail *t)
 	       asc_crew_room_for_lists(r, ASC_KEPT_NODES, n * size, 0);
 }
 
-/* As many as the region before had in as many bytes, and a sixteenth. */
+/* As many as the region before had in as many bytes before its top, and a sixteenth. */
 static size_t foreseen(const struct asc_sweeper *r, size_t n)
 {
-	const uint64_t bytes = asc_min(r->region->end - r->region->first, FORESEEN_BYTES);
+	const struct asc_region *region = r->region;
+	const asc_addr top = r->m->h->arenas[r->arena].top,
+		       end = region->has_top && top > region->first ? asc_min(top, region->end)
+								    : region->end;
+	const uint64_t bytes = asc_min(end - region->first, FORESEEN_BYTES);
 
 	return r->bytes ? (size_t)((double)n * 1.0625 * (double)bytes / (double)r->bytes) : 0;
 }

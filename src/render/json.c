@@ -14,7 +14,7 @@
 #include "base/num.h"
 #include "render/out.h"
 
-enum { DEPTH_MAX = 16, ROWS_IN_MEMORY = 4096 };
+enum { DEPTH_MAX = 16, ROWS_IN_MEMORY = 512 };
 
 struct json {
 	struct json_object *root;
@@ -101,6 +101,19 @@ static void copy_spill(FILE *f, struct spill *s)
 
 /* The mark (userdata) of a string that is a row's text already: a tenth of what the row takes as a tree. */
 static char packed[] = "row";
+
+bool asc_json_is_row(struct json_object *j)
+{
+	return json_object_is_type(j, json_type_object) ||
+	       (j && json_object_get_userdata(j) == packed);
+}
+
+struct json_object *asc_json_row(struct json_object *j)
+{
+	if (!json_object_is_type(j, json_type_string))
+		return json_object_get(j);
+	return json_tokener_parse(json_object_get_string(j));
+}
 
 static void put(FILE *f, struct json_object *j, bool pretty, unsigned indent);
 
@@ -496,12 +509,10 @@ static void row(struct asc_out *o, const struct asc_value *v)
 
 	if (!p->rows)
 		return;
-	/* metrics need the whole tree, and are never asked for long lists */
-	if (o->opts.format == ASC_JSON) {
-		pack_row(p);
-		if (json_object_array_length(p->rows) >= ROWS_IN_MEMORY)
-			spill_rows(o);
-	}
+	pack_row(p);
+	/* metrics need all of them, and are never asked for long lists */
+	if (o->opts.format == ASC_JSON && json_object_array_length(p->rows) >= ROWS_IN_MEMORY)
+		spill_rows(o);
 	p->row = make_row(o, v, NULL);
 	if (p->row)
 		json_object_array_add(p->rows, p->row);
@@ -523,7 +534,7 @@ static void table_end(struct asc_out *o)
 {
 	struct json *p = priv(o);
 
-	if (p->rows && o->opts.format == ASC_JSON)
+	if (p->rows)
 		pack_row(p);
 	if (p->spill) {
 		if (p->rows && json_object_array_length(p->rows))

@@ -12,26 +12,15 @@
 
 #include "base/cleanup.h"
 #include "base/num.h"
-#include "base/vec.h"
+#include "render/metricset.h"
 #include "render/out.h"
 
 enum { NAME_LEN = 160, LABELS_LEN = 1024 };
 
-/* All samples of a name stand together, whichever document they came from. */
-struct family {
-	char *name, *help;
-	const char *unit;	     /* or NULL */
-	struct json_object *samples; /* labels: value; the order is kept */
-};
-
-struct asc_metrics {
-	ASC_VEC(struct family) families;
-};
-
 /* One document on its way there. */
 struct metrics {
 	struct asc_out *o;
-	struct asc_metrics *to;
+	struct asc_metricset *to;
 	char target[LABELS_LEN]; /* labels of every sample */
 };
 
@@ -94,68 +83,11 @@ static void put_label(char *buf, size_t size, const char *name, const char *valu
 	buf[at] = 0;
 }
 
-/* ---- families ---- */
-
-void asc_metrics_free(struct asc_metrics *m)
+static void put_sample(struct metrics *m, const struct asc_metric *metric, const char *labels,
+		       const char *value)
 {
-	if (!m)
-		return;
-	for (size_t i = 0; i < m->families.len; i++) {
-		free(m->families.data[i].name);
-		free(m->families.data[i].help);
-		json_object_put(m->families.data[i].samples);
-	}
-	asc_vec_free(&m->families);
-	free(m);
-}
-
-void asc_metrics_write(const struct asc_metrics *m, FILE *f)
-{
-	for (size_t i = 0; i < m->families.len; i++) {
-		const struct family *fam = &m->families.data[i];
-		fprintf(f, "# HELP %s %s\n# TYPE %s gauge\n", fam->name, fam->help, fam->name);
-		if (fam->unit)
-			fprintf(f, "# UNIT %s %s\n", fam->name, fam->unit);
-		json_object_object_foreach(fam->samples, labels, val)
-			fprintf(f, "%s{%s} %s\n", fam->name, labels, json_object_get_string(val));
-	}
-	fputs("# EOF\n", f);
-}
-
-static struct json_object *family(struct metrics *m, const char *name, const char *help,
-				  const char *unit)
-{
-	for (size_t i = 0; i < m->to->families.len; i++) {
-		if (!strcmp(m->to->families.data[i].name, name))
-			return m->to->families.data[i].samples;
-	}
-	struct family f = { .name = strdup(name),
-			    .help = strdup(help),
-			    .unit = unit,
-			    .samples = json_object_new_object() };
-	struct asc_error *err = f.name && f.help && f.samples ? asc_vec_push(&m->to->families, f)
-							      : asc_err(ASC_ENOMEM, "metrics");
-	if (err) {
-		asc_error_free(err);
-		free(f.name);
-		free(f.help);
-		json_object_put(f.samples);
-		return NULL;
-	}
-	return f.samples;
-}
-
-/* What was said before of the same thing is replaced: it was read anew. */
-static void put_sample(struct metrics *m, const char *name, const char *help, const char *unit,
-		       const char *labels, const char *value)
-{
-	struct json_object *samples = family(m, name, help, unit);
-	struct json_object *v = samples ? json_object_new_string(value) : NULL;
-
-	if (!v || json_object_object_add(samples, labels, v)) {
-		json_object_put(v);
+	if (!asc_metricset_put(m->to, metric, labels, value))
 		asc_out_nomem(m->o);
-	}
 }
 
 /* The place in the document: a name in the making, and labels. */
@@ -220,7 +152,7 @@ static void sample(struct metrics *m, const struct place *at, struct json_object
 		snprintf(number, sizeof(number), "%" PRId64, json_object_get_int64(j));
 	else
 		snprintf(number, sizeof(number), "%" PRIu64, json_object_get_uint64(j));
-	put_sample(m, name, help, unit, labels, number);
+	put_sample(m, &(struct asc_metric){ name, help, unit }, labels, number);
 }
 
 /* ---- the document ---- */
@@ -250,8 +182,12 @@ static bool told_apart(struct json_object *list, const char *one)
 	ASC_AUTO(json_putp) struct json_object *seen = json_object_new_object();
 
 	for (size_t i = 0; seen && i < n; i++) {
+		ASC_AUTO(json_putp)
+		struct json_object *item = asc_json_row(json_object_array_get_idx(list, i));
 		char labels[LABELS_LEN] = "";
-		item_labels(json_object_array_get_idx(list, i), one, labels, sizeof(labels));
+		if (!item)
+			return false;
+		item_labels(item, one, labels, sizeof(labels));
 		if (json_object_object_get_ex(seen, labels, NULL))
 			return false;
 		json_object_object_add(seen, labels, NULL);
@@ -267,13 +203,18 @@ static void list(struct metrics *m, const struct place *at, const char *key, str
 	/* mappings that nobody could name: their sum is a metric, they are not */
 	if (!strcmp(key, "unknown_anonymous"))
 		return;
-	if (!n || !json_object_is_type(json_object_array_get_idx(j, 0), json_type_object))
+	if (!n || !asc_json_is_row(json_object_array_get_idx(j, 0)))
 		return;
 	singular(one, sizeof(one), key);
 	bool apart = told_apart(j, one);
 	for (size_t i = 0; i < n; i++) {
-		struct json_object *item = json_object_array_get_idx(j, i);
+		ASC_AUTO(json_putp)
+		struct json_object *item = asc_json_row(json_object_array_get_idx(j, i));
 		struct place p = *at;
+		if (!item) {
+			asc_out_nomem(m->o);
+			return;
+		}
 		char list_key[96];
 		snprintf(list_key, sizeof(list_key), "%s[]", key);
 		enter(&p, one, list_key);
@@ -292,7 +233,7 @@ static void list(struct metrics *m, const struct place *at, const char *key, str
 			enter(&q, k, k);
 			value(m, &q, v);
 		}
-		/* its samples take as much memory again */
+		/* its samples are what is left of it */
 		json_object_array_put_idx(j, i, NULL);
 	}
 }
@@ -383,23 +324,27 @@ static void put_target(struct metrics *m, struct json_object *root)
 			put_label(labels, sizeof(labels), more[i].label, v);
 	}
 	/* a gauge: parsers of the older text format know no type "info" */
-	put_sample(m, "arenascope_target_info", "What was read.", NULL, labels, "1");
+	put_sample(m, &(struct asc_metric){ "arenascope_target_info", "What was read.", NULL },
+		   labels, "1");
 }
 
 /* Of several documents each must be complete. */
 static void put_complete(struct metrics *m, bool complete)
 {
-	static const char name[] = "arenascope_complete",
-			  help[] = "0 when a part could not be read or is damaged.";
-	struct json_object *before = NULL, *samples = family(m, name, help, NULL);
+	static const struct asc_metric metric = { "arenascope_complete",
+						  "0 when a part could not be read or is damaged.",
+						  NULL };
+	const char *before = asc_metricset_get(m->to, metric.name, m->target);
 
-	if (samples && json_object_object_get_ex(samples, m->target, &before))
-		complete = complete && !strcmp(json_object_get_string(before), "1");
-	put_sample(m, name, help, NULL, m->target, complete ? "1" : "0");
+	put_sample(m, &metric, m->target,
+		   complete && (!before || !strcmp(before, "1")) ? "1" : "0");
 }
 
 static void put_warnings(struct metrics *m)
 {
+	static const struct asc_metric metric = {
+		"arenascope_warnings", "Warnings by code; arenascope help CODE explains one.", NULL
+	};
 	const struct asc_out *o = m->o;
 	char labels[LABELS_LEN + 64], number[24];
 
@@ -409,9 +354,7 @@ static void put_warnings(struct metrics *m)
 			same += !strcmp(o->warnings[i].code, o->warnings[k].code);
 		snprintf(labels, sizeof(labels), "%s,code=\"%s\"", m->target, o->warnings[i].code);
 		snprintf(number, sizeof(number), "%zu", same);
-		put_sample(m, "arenascope_warnings",
-			   "Warnings by code; arenascope help CODE explains one.", NULL, labels,
-			   number);
+		put_sample(m, &metric, labels, number);
 	}
 }
 
@@ -449,10 +392,10 @@ static void put_document(struct metrics *m, struct json_object *root, bool compl
 void asc_openmetrics_put(struct asc_out *o, struct json_object *root, bool complete)
 {
 	struct asc_stream *stream = o->opts.stream;
-	struct asc_metrics *to = stream ? stream->metrics : NULL;
+	struct asc_metricset *to = stream ? stream->metrics : NULL;
 
 	if (!to)
-		to = calloc(1, sizeof(*to));
+		to = asc_metricset_new();
 	if (!to) {
 		asc_out_nomem(o);
 		return;
@@ -464,6 +407,6 @@ void asc_openmetrics_put(struct asc_out *o, struct json_object *root, bool compl
 		return;
 	}
 	if (!o->err)
-		asc_metrics_write(to, o->f);
-	asc_metrics_free(to);
+		asc_metricset_write(to, o->f);
+	asc_metricset_free(to);
 }

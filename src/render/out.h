@@ -54,7 +54,7 @@ struct asc_stream {
 	enum asc_format format; /* of the last document */
 	bool page;		/* HTML: the head is written, the foot is not */
 	char *tool;		/* version for the foot */
-	struct asc_metrics *metrics;
+	struct asc_metricset *metrics;
 	bool csv; /* a table was written */
 };
 /* A document of that format begins: what another one left open is closed. */
@@ -69,13 +69,14 @@ void asc_out_nomem(struct asc_out *o);
 
 /* json.c: a value as JSON; foreign bytes that are not UTF-8 as \xHH. */
 struct json_object *asc_json_value(struct asc_out *o, struct asc_value v);
+/* An item of a list that is an object, or a table's row, which waits as its text. */
+bool asc_json_is_row(struct json_object *j);
+/* @return the object, for the caller to put; NULL: no memory */
+struct json_object *asc_json_row(struct json_object *j);
 /* Write a tree; deep ones on one line. */
 void asc_json_write(FILE *f, struct json_object *j, bool pretty);
 /* The document as metrics, up to their end mark, or into those of the stream. */
 void asc_openmetrics_put(struct asc_out *o, struct json_object *root, bool complete);
-struct asc_metrics;
-void asc_metrics_write(const struct asc_metrics *m, FILE *f);
-void asc_metrics_free(struct asc_metrics *m);
 /* @p tool: version, or NULL */
 void asc_html_foot(FILE *f, const char *tool);
 /* Next code point of UTF-8 text. @return bytes, 0: not valid */

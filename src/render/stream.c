@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "base/num.h"
+#include "render/metricset.h"
 #include "render/out.h"
 
 struct asc_error *asc_stream_new(FILE *f, struct asc_stream **ret)
@@ -27,8 +28,8 @@ static void finish(struct asc_stream *s)
 	free(s->tool);
 	s->tool = NULL;
 	if (s->metrics)
-		asc_metrics_write(s->metrics, s->f);
-	asc_metrics_free(s->metrics);
+		asc_metricset_write(s->metrics, s->f);
+	asc_metricset_free(s->metrics);
 	s->metrics = NULL;
 }
 

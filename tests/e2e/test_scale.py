@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -219,8 +220,22 @@ def test_a_report_of_thousands_of_threads(victim, env):
     report = within_the_goal(*live, "report")
     assert report["complete"] and len(report["arenas"]) == 3001
     assert report["ledger"]["rss_bytes"] == helpers.rss(v.pid)
-    _, peak = measured("--format=openmetrics", *live, "report")
+    out, peak = measured("-j", *live, "sizes")
+    chunks = sum(row["used_count"] + row["free_count"] for row in json.loads(out)["sizes"])
+    assert helpers.SANITIZED or peak <= 16 * chunks + (32 << 20), f"{peak / 2**20:.1f} MiB of {chunks} chunks"
+    v.quit()
+
+
+def test_metrics_of_thousands_of_arenas(victim):
+    """Each sample waits for the end, since those of a name stand together: in no more than the report itself takes."""
+    v = victim("lace", 6000, 40, 40)
+    v.line("ready")
+    live = ("--max-pause=20s", "-p", v.pid)
+    out, peak = measured("--format=openmetrics", *live, "report")
     assert helpers.SANITIZED or peak <= GOAL, f"{peak / 2**20:.1f} MiB"
+    found = re.findall(r'^arenascope_arena_retained_bytes\{.*arena="(\d+)".*\} (\d+)$', out.decode(), re.M)
+    assert [(int(i), int(n)) for i, n in found] == [(a["index"], a["retained_bytes"])
+                                                    for a in within_the_goal(*live, "report")["arenas"]]
     v.quit()
 
 
