@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include "target/threadptr.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "arch/arch.h"
 #include "base/num.h"
+#include "target/snapshot.h"
 
 enum {
 	STEP = 4096,
@@ -13,6 +15,7 @@ enum {
 	SMALL = 1 << 20,       /* a mapping in which ld.so keeps the main thread's TLS */
 	SMALL_READ = 64 << 10, /* of one such mapping, from either end */
 	SMALL_TRIES = 64,
+	STACK_END = 8192,
 };
 
 static bool has_tid(const struct asc_target *t, const uint8_t *b, size_t len, pid_t tid)
@@ -103,6 +106,105 @@ static bool of_main_thread(const struct place *p, pid_t tid, asc_addr *ret)
 	return false;
 }
 
+/* How far into its descriptor a thread's id is, by one that is known. 0: none is */
+static size_t id_offset(struct asc_target *t)
+{
+	uint8_t b[DESCRIPTOR];
+
+	for (size_t i = 0; i < t->nthreads; i++) {
+		const struct asc_thread *th = &t->threads[i];
+		size_t got = th->regs.tp_valid ? asc_read_some(t, th->regs.tp, b, sizeof(b)) : 0;
+
+		for (size_t at = 16; at + 4 <= got; at += 4) {
+			if (asc_uint_at(t, b + at, 4) == (uint64_t)th->tid)
+				return at;
+		}
+	}
+	return 0;
+}
+
+static bool is_lost(const struct asc_thread *th)
+{
+	return !th->stopped && !th->regs.valid && !th->regs.tp_valid && th->state != 'Z';
+}
+
+/* The descriptor at the end of a stack: is it of one that is lost? */
+static bool take_descriptor(struct asc_target *t, asc_addr at, uint64_t tid)
+{
+	for (size_t i = 0; i < t->nthreads; i++) {
+		struct asc_thread *th = &t->threads[i];
+
+		if ((uint64_t)th->tid != tid || !is_lost(th))
+			continue;
+		th->regs.tp = at;
+		return th->regs.tp_valid = true;
+	}
+	return false;
+}
+
+static bool at_end(const struct place *p, const struct asc_map *m, size_t id)
+{
+	struct asc_target *t = p->t;
+	const unsigned word = t->arch->word_size;
+	asc_addr from = m->start;
+	uint8_t b[STACK_END];
+	size_t got = look(p, from, b, (size_t)(m->end - from));
+
+	if (!got && m->end - from > t->page_size) {
+		from = m->end - t->page_size;
+		got = look(p, from, b, (size_t)t->page_size);
+	}
+	for (size_t i = 0; i + id + 4 <= got; i += 16) {
+		if (asc_word_at(t, b + i) == from + i &&
+		    asc_word_at(t, b + i + 2 * word) == from + i &&
+		    take_descriptor(t, from + i, asc_uint_at(t, b + i + id, 4)))
+			return true;
+	}
+	return false;
+}
+
+/* The ends of what may be stacks. @p ret: its `v` is to be freed */
+static bool list_ends(const struct asc_target *t, struct asc_maps *ret)
+{
+	struct asc_map *v = calloc(t->maps.n + 1, sizeof(*v));
+
+	*ret = (struct asc_maps){ .v = v };
+	for (size_t i = 0; v && i < t->maps.n; i++) {
+		const struct asc_map *m = &t->maps.v[i];
+
+		if (m->inode || m->path[0] == '[' || !(m->flags & ASC_MAP_WRITE) ||
+		    !(m->flags & ASC_MAP_READ))
+			continue;
+		v[ret->n] = *m;
+		v[ret->n++].start = m->end - asc_min(STACK_END, m->end - m->start);
+	}
+	return v && t->page_size <= STACK_END;
+}
+
+/*
+ * Threads that had no CPU to come to their stop. Where they are is not known, but libc puts the
+ * descriptor at the end of the stack that it maps, and that does not move.
+ */
+static void find_lost(struct asc_target *t)
+{
+	struct place p = { .t = t };
+	struct asc_residency *res = NULL;
+	struct asc_maps ends = { 0 };
+	size_t lost = 0, id = 0;
+
+	for (size_t i = 0; i < t->nthreads; i++)
+		lost += is_lost(&t->threads[i]);
+	if (lost)
+		id = id_offset(t);
+	if (id && list_ends(t, &ends))
+		asc_error_free(asc_live_residency_part(t, &ends, &res));
+	p.res = res;
+	for (size_t i = ends.n; res && res->source != ASC_RESIDENCY_UNKNOWN && lost && i-- > 0;)
+		lost -= at_end(&p, &ends.v[i], id);
+	asc_residency_free(res);
+	free(ends.v);
+}
+
 void asc_find_thread_pointers(struct asc_target *t, const struct asc_residency *res)
 {
 	const struct place p = { t, res };
@@ -117,4 +219,6 @@ void asc_find_thread_pointers(struct asc_target *t, const struct asc_residency *
 		th->regs.tp_valid = th->tid == t->pid ? of_main_thread(&p, th->tid, &th->regs.tp)
 						      : above_stack(&p, th, &th->regs.tp);
 	}
+	if (!res)
+		find_lost(t);
 }

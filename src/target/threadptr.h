@@ -8,8 +8,9 @@
 /*
  * Fill in `regs.tp` of threads whose other registers came from /proc. On x86 it points to the
  * thread's own descriptor, which begins with that very address, has it again two words on, and the
- * thread id behind. Where that is not found it stays unknown. @p res: which pages are in memory, no
- * others are read; or NULL.
+ * thread id behind. Of a thread whose registers nobody could tell it is looked for at the ends of
+ * what is mapped. Where it is not found it stays unknown. @p res: which pages are in memory, no others
+ * are read, and the ends are not; or NULL.
  */
 void asc_find_thread_pointers(struct asc_target *t, const struct asc_residency *res);
 

@@ -112,6 +112,23 @@ def test_who_stops_late_notices_nothing(victim, point, hold):
     assert late >= 30
 
 
+def test_who_stops_late_is_known_all_the_same(victim):
+    """Registers of a thread that has no CPU cannot be had, but its descriptor is where it is at every other stop."""
+    v = victim("attach", "busy", 40)
+    v.line("ready")
+    where, late = {}, []
+    end = time.monotonic() + 60
+    while len(late) < 50 and time.monotonic() < end:
+        for s in stops(v.pid, "times=20", "timeout=1", "threads", "bare"):
+            late += [t for t in s["list"] if not t["stopped"] and t["state"] == "R"]
+            where.update({t["tid"]: t["tp"] for t in s["list"] if t["stopped"]})
+    assert len(late) >= 50 and len(where) > 40
+    # the first thread's is not at the end of a stack
+    assert all(t["tp"] == where[t["tid"]] for t in late if t["tid"] != v.pid)
+    unharmed(v)
+    v.quit()
+
+
 def test_all_threads_and_registers(victim):
     v = victim("attach", "idle", 50)
     v.line("ready")
