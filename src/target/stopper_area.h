@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* What the tool and the stopper share. Private to stopper.c and stopper_helper.c. */
+/* What the tool and the stopper share. Private to stopper.c and stopper_*.c. */
 #ifndef ASC_TARGET_STOPPER_AREA_H
 #define ASC_TARGET_STOPPER_AREA_H
 

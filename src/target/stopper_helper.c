@@ -14,8 +14,6 @@
  */
 #include "target/stopper_area.h"
 
-#include <asm/ldt.h>
-#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -24,12 +22,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/ptrace.h>
-#include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
 
-#include "target/rawsys.h"
-#include "target/restart.h"
+#include "target/stopper_thread.h"
 
 enum {
 	/* A thread in D is waited for this long: its pending trap comes before any user
@@ -47,7 +43,6 @@ enum {
 	SEIZE_PASSES = 8,
 	STOP_PASSES = 1000,
 	KERNEL_SIGSET_BYTES = 8,
-	EVENT_STOP = 128,
 };
 
 #define LATE_NS (10ull * 1000 * 1000 * 1000)
@@ -59,11 +54,6 @@ struct kernel_dirent {
 	uint8_t type;
 	char name[];
 };
-
-ASC_BARE static long raw_ptrace(long op, pid_t tid, long addr, void *data)
-{
-	return asc_raw(SYS_ptrace, op, tid, addr, (long)data, 0);
-}
 
 ASC_BARE static uint64_t now(void)
 {
@@ -79,57 +69,6 @@ ASC_BARE static void fault(const struct asc_stop_area *a, uint32_t n)
 		asc_raw(SYS_kill, asc_raw(SYS_getpid, 0, 0, 0, 0, 0), SIGKILL, 0, 0, 0);
 	if (a->fault_tool == n)
 		asc_raw(SYS_kill, a->tool_pid, SIGKILL, 0, 0, 0);
-}
-
-/* "TID/leaf" for openat and readlinkat below /proc/PID/task. */
-ASC_BARE static void task_path(char *to, pid_t tid, const char *leaf)
-{
-	char digits[12];
-	int n = 0;
-
-	for (unsigned v = (unsigned)tid; v || !n; v /= 10)
-		digits[n++] = (char)('0' + v % 10);
-	while (n)
-		*to++ = digits[--n];
-	while ((*to++ = *leaf++))
-		;
-}
-
-/* Read a short file of a thread. @return bytes, or a negative errno */
-ASC_BARE static long task_file(const struct asc_stop_area *a, pid_t tid, const char *leaf,
-			       char *text, size_t size)
-{
-	char path[32];
-	long fd, n;
-
-	task_path(path, tid, leaf);
-	fd = asc_raw(SYS_openat, a->task_fd, (long)path, O_RDONLY | O_CLOEXEC, 0, 0);
-	if (fd < 0)
-		return fd;
-	n = asc_raw(SYS_read, fd, (long)text, (long)size, 0, 0);
-	asc_raw(SYS_close, fd, 0, 0, 0, 0);
-	return n;
-}
-
-/* State letter of a thread, 0 if it is gone. */
-ASC_BARE static char task_state(const struct asc_stop_area *a, pid_t tid)
-{
-	char text[128];
-	long i = task_file(a, tid, "/stat", text, sizeof(text)) - 3;
-
-	/* the name may hold any byte; it is short, so the last ')' that fits ends it */
-	for (; i > 0 && text[i] != ')'; i--)
-		;
-	return i > 0 ? text[i + 2] : (char)0;
-}
-
-/* Does it wait for a read-write semaphore ("rwsem_down_write_slowpath"), as the mmap lock is one? */
-ASC_BARE static bool waits_for_lock(const struct asc_stop_area *a, pid_t tid)
-{
-	char text[64];
-
-	return task_file(a, tid, "/wchan", text, sizeof(text)) > 5 && text[0] == 'r' &&
-	       text[1] == 'w' && text[2] == 's' && text[3] == 'e' && text[4] == 'm';
 }
 
 ASC_BARE static struct asc_stop_slot *slot_of(struct asc_stop_area *a, pid_t tid, bool *ret_new)
@@ -221,17 +160,17 @@ ASC_BARE static long seize(struct asc_stop_area *a, struct asc_stop_slot *s)
 	long r = 0;
 
 	for (int i = 0; i < 3; i++) {
-		r = raw_ptrace(PTRACE_SEIZE, s->tid, 0, (void *)opts);
+		r = asc_stopper_ptrace(PTRACE_SEIZE, s->tid, 0, (void *)opts);
 		if (!r) {
 			s->state = ASC_SLOT_SEIZED;
 			return 0;
 		}
-		if (r == -EPERM && !raw_ptrace(PTRACE_INTERRUPT, s->tid, 0, NULL)) {
+		if (r == -EPERM && !asc_stopper_ptrace(PTRACE_INTERRUPT, s->tid, 0, NULL)) {
 			s->state = ASC_SLOT_SEIZED;
 			s->asked = 1;
 			return 0;
 		}
-		state = task_state(a, s->tid);
+		state = asc_stopper_task_state(a, s->tid);
 		if (!state || state == 'X' || state == 'Z') {
 			s->state = state == 'Z' && s->tid == a->pid ? ASC_SLOT_ZOMBIE
 								    : ASC_SLOT_GONE;
@@ -268,137 +207,6 @@ ASC_BARE static bool seize_all(struct asc_stop_area *a)
 	return true;
 }
 
-/* Thread pointer of a 32-bit thread: the base of the descriptor that its gs selects. */
-ASC_BARE static void read_tls32(struct asc_stop_slot *s)
-{
-	struct user_desc desc[3]; /* no zeroing of large things here: compilers call memset */
-	struct iovec iov = { desc, sizeof(desc) };
-	unsigned gs = (unsigned)s->raw[40] | (unsigned)s->raw[41] << 8;
-
-	if (raw_ptrace(PTRACE_GETREGSET, s->tid, NT_386_TLS, &iov))
-		return;
-	for (size_t i = 0; i < iov.iov_len / sizeof(desc[0]) && i < 3; i++) {
-		if (desc[i].entry_number != gs >> 3)
-			continue;
-		s->tp = desc[i].base_addr;
-		s->tp_valid = 1;
-	}
-}
-
-ASC_BARE static void read_tp(struct asc_stop_slot *s)
-{
-#if defined(__aarch64__)
-	struct iovec iov = { &s->tp, sizeof(s->tp) };
-
-	s->tp_valid = !raw_ptrace(PTRACE_GETREGSET, s->tid, NT_ARM_TLS, &iov);
-#else
-	enum { FS_BASE = 21 * 8, LEN64 = 27 * 8, LEN32 = 17 * 4 };
-
-	if (s->len == LEN64) {
-		__builtin_memcpy(&s->tp, s->raw + FS_BASE, sizeof(s->tp));
-		s->tp_valid = 1;
-	} else if (s->len == LEN32) {
-		read_tls32(s);
-	}
-#endif
-}
-
-ASC_BARE static bool is_socket(const struct asc_stop_area *a, pid_t tid, uint64_t fd)
-{
-	static const char want[] = { 's', 'o', 'c', 'k', 'e', 't', ':' };
-	char leaf[24] = "/fd/", path[48], link[sizeof(want)];
-
-	if (fd > INT_MAX)
-		return false;
-	task_path(leaf + 4, (pid_t)fd, "");
-	task_path(path, tid, leaf);
-	if (asc_raw(SYS_readlinkat, a->task_fd, (long)path, (long)link, sizeof(link), 0) !=
-	    (long)sizeof(link))
-		return false;
-	for (size_t i = 0; i < sizeof(want); i++) {
-		if (link[i] != want[i])
-			return false;
-	}
-	return true;
-}
-
-/*
- * See restart.h: some system calls would return EINTR for our interrupt alone. Done as soon as the
- * thread is stopped, so that not even the helper's death shows; the slot keeps what was there.
- */
-ASC_BARE static void hide_eintr(const struct asc_stop_area *a, struct asc_stop_slot *s)
-{
-	struct iovec iov = { s->raw, s->len };
-	uint64_t fd = 0;
-
-	switch (asc_restart_kind(s->raw, s->len, &fd)) {
-	case ASC_RESTART_NEVER:
-		return;
-	case ASC_RESTART_IF_SOCKET:
-		if (!is_socket(a, s->tid, fd))
-			return;
-		break;
-	case ASC_RESTART_ALWAYS:
-		break;
-	}
-	asc_restart_set(s->raw, s->len, ASC_KERNEL_ERESTARTNOHAND);
-	raw_ptrace(PTRACE_SETREGSET, s->tid, NT_PRSTATUS, &iov);
-	asc_restart_set(s->raw, s->len, ASC_KERNEL_EINTR);
-}
-
-ASC_BARE static void stopped(const struct asc_stop_area *a, struct asc_stop_slot *s)
-{
-	struct iovec iov = { s->raw, sizeof(s->raw) };
-
-	if (raw_ptrace(PTRACE_GETREGSET, s->tid, NT_PRSTATUS, &iov)) {
-		/* killed in its stop: SIGKILL ends every ptrace stop */
-		s->len = 0;
-	} else {
-		s->len = (uint32_t)iov.iov_len;
-		read_tp(s);
-		hide_eintr(a, s);
-	}
-	s->state = ASC_SLOT_STOPPED;
-}
-
-/* What did this thread come to? @return true if it is decided: stopped, or gone */
-ASC_BARE static bool look(const struct asc_stop_area *a, struct asc_stop_slot *s)
-{
-	siginfo_t si;
-	long opts = WEXITED | WSTOPPED | WNOHANG | __WALL;
-	int event, sig;
-	long r;
-
-	si.si_pid = 0;
-	r = asc_raw(SYS_waitid, P_PID, s->tid, (long)&si, opts | WNOWAIT, 0);
-	if (r == -ECHILD) { /* gone in another thread's exec */
-		s->state = ASC_SLOT_GONE;
-		return true;
-	}
-	if (r || !si.si_pid)
-		return false;
-	if (si.si_code != CLD_TRAPPED && si.si_code != CLD_STOPPED) {
-		asc_raw(SYS_waitid, P_PID, s->tid, (long)&si, opts, 0);
-		s->state = ASC_SLOT_GONE;
-		return true;
-	}
-	event = si.si_status >> 8;
-	sig = si.si_status & 0x7f;
-	if (event == EVENT_STOP) {
-		if (sig != SIGTRAP)
-			s->found = 'T';
-		stopped(a, s);
-		return true;
-	}
-	/*
-	 * A signal came first, or it has just created a thread: on with it, to the trap. Any stop
-	 * takes a pending interrupt with it, so ask anew before it runs.
-	 */
-	raw_ptrace(PTRACE_INTERRUPT, s->tid, 0, NULL);
-	raw_ptrace(PTRACE_CONT, s->tid, 0, (void *)(long)(event ? 0 : sig));
-	return false;
-}
-
 ASC_BARE static void await_change(uint64_t ns)
 {
 	uint64_t set = 1ull << (SIGCHLD - 1);
@@ -410,7 +218,7 @@ ASC_BARE static void await_change(uint64_t ns)
 /* A thread that did not stop at once: is it worth waiting for? @return true: no */
 ASC_BARE static bool give_up(struct asc_stop_area *a, struct asc_stop_slot *s, uint64_t elapsed)
 {
-	char state = task_state(a, s->tid);
+	char state = asc_stopper_task_state(a, s->tid);
 
 	if (!state || state == 'X') {
 		s->state = ASC_SLOT_GONE;
@@ -418,7 +226,7 @@ ASC_BARE static bool give_up(struct asc_stop_area *a, struct asc_stop_slot *s, u
 		s->state = s->tid == a->pid ? ASC_SLOT_ZOMBIE : ASC_SLOT_GONE;
 	} else if (elapsed > a->stop_timeout_ns ||
 		   (state == 'D' && elapsed > PATIENCE_D_NS &&
-		    (elapsed > PATIENCE_LOCK_NS || !waits_for_lock(a, s->tid)))) {
+		    (elapsed > PATIENCE_LOCK_NS || !asc_stopper_waits_for_lock(a, s->tid)))) {
 		s->state = ASC_SLOT_LATE;
 		s->found = (uint8_t)state;
 	}
@@ -442,7 +250,7 @@ ASC_BARE static void collect(struct asc_stop_area *a)
 	for (uint32_t i = 0; i < a->nslots; i++) {
 		struct asc_stop_slot *s = &a->slots[i];
 
-		while (s->state == ASC_SLOT_SEIZED && s->asked && !look(a, s)) {
+		while (s->state == ASC_SLOT_SEIZED && s->asked && !asc_stopper_look(a, s)) {
 			uint64_t t = now();
 
 			if (t - asked_state > LOOK_AGAIN_NS ||
@@ -473,7 +281,7 @@ ASC_BARE static long interrupt_all(struct asc_stop_area *a, bool runners)
 				return fail(a, ASC_STOP_SEIZE, r, s->tid), r;
 		}
 		if (s->state == ASC_SLOT_SEIZED && !s->asked && (runners || !s->runs)) {
-			raw_ptrace(PTRACE_INTERRUPT, s->tid, 0, NULL);
+			asc_stopper_ptrace(PTRACE_INTERRUPT, s->tid, 0, NULL);
 			s->asked = 1;
 			fault(a, 4);
 		}
@@ -510,7 +318,7 @@ ASC_BARE static bool stop_all(struct asc_stop_area *a)
 		struct asc_stop_slot *s = &a->slots[i];
 
 		if (s->state == ASC_SLOT_LATE)
-			look(a, s);
+			asc_stopper_look(a, s);
 		a->stopped += s->state == ASC_SLOT_STOPPED;
 		a->late += s->state == ASC_SLOT_LATE;
 	}
@@ -614,7 +422,7 @@ ASC_BARE static void await_late(struct asc_stop_area *a)
 
 	for (uint32_t i = 0; i < a->nslots; i++) {
 		if (a->slots[i].state == ASC_SLOT_STOPPED)
-			raw_ptrace(PTRACE_DETACH, a->slots[i].tid, 0, NULL);
+			asc_stopper_ptrace(PTRACE_DETACH, a->slots[i].tid, 0, NULL);
 	}
 	while (late && now() - began < LATE_NS) {
 		late = false;
@@ -623,12 +431,13 @@ ASC_BARE static void await_late(struct asc_stop_area *a)
 
 			if (!pending(s))
 				continue;
-			if (!look(a, s)) {
+			if (!asc_stopper_look(a, s)) {
 				if (a->fault == 11)
 					await_change(20 * LOOK_AGAIN_NS);
-				late |= is_late(s, task_state(a, s->tid), now() - began);
+				late |= is_late(s, asc_stopper_task_state(a, s->tid),
+						now() - began);
 			} else if (s->state == ASC_SLOT_STOPPED) {
-				raw_ptrace(PTRACE_DETACH, s->tid, 0, NULL);
+				asc_stopper_ptrace(PTRACE_DETACH, s->tid, 0, NULL);
 			}
 		}
 		if (late)
@@ -645,9 +454,9 @@ ASC_BARE static void let_run(struct asc_stop_area *a)
 		struct asc_stop_slot *s = &a->slots[i];
 
 		if (s->state == ASC_SLOT_LATE)
-			look(a, s);
+			asc_stopper_look(a, s);
 		if (s->state == ASC_SLOT_STOPPED && s->runs)
-			raw_ptrace(PTRACE_DETACH, s->tid, 0, NULL);
+			asc_stopper_ptrace(PTRACE_DETACH, s->tid, 0, NULL);
 		late |= pending(s);
 		if (i == a->nslots / 2)
 			fault(a, 9);
