@@ -67,7 +67,7 @@ def unharmed(v):
 def good_stop(s, late=False):
     """@p late: how many stop in time is a question of who has the CPU; those who do not run no instruction either."""
     assert s["held"] and not s["watchdog"] and (late or not s["not_stopped"]), s
-    assert s["stopped"] >= 1
+    assert late or s["stopped"] >= 1
 
 
 @pytest.mark.parametrize("mode, n, times", [
@@ -85,7 +85,7 @@ def test_again_and_again(victim, mode, n, times):
     assert len(found) == times
     for s in found:
         good_stop(s, late=True)
-    assert any(not s["not_stopped"] for s in found)
+    assert any(s["stopped"] and not s["not_stopped"] for s in found)
     unharmed(v)
     after = masks(v.pid)
     if mode in ("busy", "idle"):  # elsewhere pthread_create and handlers block them for a while
