@@ -193,8 +193,11 @@ static void stop_of_t(struct birth *x, int status)
 		x->t_gone = true;
 		return;
 	}
-	if (ev == PTRACE_EVENT_CLONE && !asc_pt(PTRACE_GETEVENTMSG, b->tid, 0, &msg))
+	if (ev == PTRACE_EVENT_CLONE && !asc_pt(PTRACE_GETEVENTMSG, b->tid, 0, &msg)) {
 		x->c1 = (pid_t)msg;
+		/* the target waits for both, C2 inherits it */
+		setpriority(PRIO_PROCESS, (id_t)x->c1, PRIO_MIN);
+	}
 	if (!ev && sig == b->sig && !asc_pt(PTRACE_GETREGSET, b->tid, NT_PRSTATUS, &io) &&
 	    r.rsp == b->f.stop2) {
 		x->t_done = true;
@@ -217,7 +220,7 @@ static void stop_of_c1(struct birth *x, int status)
 	asc_act_fault(x->b->op, 50);
 	if (ev == PTRACE_EVENT_CLONE && !asc_pt(PTRACE_GETEVENTMSG, x->c1, 0, &msg)) {
 		x->c2 = (pid_t)msg;
-		if (!x->c2_stopped)
+		if (!x->c2_stopped && !x->released)
 			return; /* stays until C2 is held: the target has its pause anyway */
 	}
 	asc_pt(PTRACE_CONT, x->c1, 0, ev ? NULL : (void *)(long)sig);
@@ -400,16 +403,12 @@ static void close_files(struct birth *x)
 	}
 }
 
-/*
- * If memory runs out, let it be this one. And it closes its files before the target's threads are given
- * the CPU.
- */
+/* If memory runs out, let it be this one. */
 static void die_first(pid_t child)
 {
 	char path[48];
 	int fd;
 
-	setpriority(PRIO_PROCESS, (id_t)child, PRIO_MIN);
 	snprintf(path, sizeof(path), "/proc/%d/oom_score_adj", child);
 	fd = open(path, O_WRONLY | O_CLOEXEC);
 	if (fd < 0)
@@ -422,7 +421,7 @@ static void die_first(pid_t child)
 static void hold(struct birth *x)
 {
 	die_first(x->c2);
-	close_files(x);
+	close_files(x); /* before the target's threads are given the CPU: it is urgent still */
 	/* its end takes as long as the fork did: no thread of the target's shall wait for all of that */
 	setpriority(PRIO_PROCESS, (id_t)x->c2, END_NICE);
 	asc_act_fault(x->b->op, 56);
@@ -447,12 +446,36 @@ static void bury(struct birth *x)
 
 /* ---- the helper ---- */
 
+/*
+ * C1 to its end, for which T waits. C2 may be heard of before C1 comes to the stop at which it tells
+ * of it: nobody else would let it go on from there.
+ */
+static void end_c1(struct birth *x)
+{
+	const double began = asc_act_now();
+	int status;
+
+	if (x->c1 && !x->c2_stopped)
+		asc_pt(PTRACE_CONT, x->c1, 0, NULL);
+	while (x->c1 && !x->c1_over && asc_act_now() - began < STEP_MS) {
+		pid_t p = waitpid(x->c1, &status, __WALL | WNOHANG);
+
+		if (p == x->c1)
+			stop_of_c1(x, status);
+		else if (p < 0 && errno != EINTR)
+			x->c1_over = true;
+		else
+			nap(POLL_NS);
+	}
+}
+
 /* T to the end of its chain, put back and let go. */
 static void bring_back(struct birth *x, struct asc_act_result *r)
 {
 	enum asc_ran how = ASC_RAN;
 	int sig = 0;
 
+	end_c1(x);
 	if (x->t_gone) {
 		r->outcome = ASC_ACT_GONE;
 		return;
