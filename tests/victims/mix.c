@@ -46,7 +46,7 @@ static struct {
 	int mlock, sbrk, noncontiguous, tiny_top, late_sbrk;
 } opt = { .threads = 1, .ops = 2000, .keep = 20, .size = "mixed", .free = "random", .mxfast = -1 };
 
-static pthread_barrier_t begin, done;
+static pthread_barrier_t begin, done, half;
 
 static void say(const char *text)
 {
@@ -120,6 +120,15 @@ static int goes(struct worker *w, size_t i)
 	}
 }
 
+/* Break taken by somebody else than malloc, which nobody may do beside a malloc that does the same. */
+static void take_break(void)
+{
+	if (pthread_barrier_wait(&half) == PTHREAD_BARRIER_SERIAL_THREAD &&
+	    sbrk((intptr_t)opt.threads * (3 * 4096 + 40)) == (void *)-1)
+		_exit(5);
+	pthread_barrier_wait(&half);
+}
+
 static void round_of(struct worker *w)
 {
 	for (size_t i = 0; i < opt.ops; i++) {
@@ -129,9 +138,8 @@ static void round_of(struct worker *w)
 			fill_block(&w->blocks[i], pick_size(w), (unsigned char)rnd(w, 255));
 		if (w->blocks[k].p && rnd(w, 4) == 0)
 			drop(&w->blocks[k]);
-		if (opt.sbrk && w->round == 0 && i == opt.ops / 2 &&
-		    sbrk(3 * 4096 + 40) == (void *)-1)
-			_exit(5);
+		if (opt.sbrk && w->round == 0 && i == opt.ops / 2)
+			take_break();
 	}
 	if (opt.payload) {
 		void *p[4];
@@ -312,6 +320,7 @@ int main(int argc, char **argv)
 	}
 	pthread_barrier_init(&begin, NULL, opt.threads + 1);
 	pthread_barrier_init(&done, NULL, opt.threads + 1);
+	pthread_barrier_init(&half, NULL, opt.threads);
 	for (unsigned t = 0; t < opt.threads; t++) {
 		ws[t].rng = opt.seed * 1000003 + t;
 		ws[t].blocks = anonymous(opt.ops * sizeof(struct block));
