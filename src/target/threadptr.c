@@ -16,6 +16,7 @@ enum {
 	SMALL_READ = 64 << 10, /* of one such mapping, from either end */
 	SMALL_TRIES = 64,
 	STACK_END = 8192,
+	LOST_BYTES = 64 << 20, /* looked at in a stop: some 20 ms */
 };
 
 static bool has_tid(const struct asc_target *t, const uint8_t *b, size_t len, pid_t tid)
@@ -142,28 +143,26 @@ static bool take_descriptor(struct asc_target *t, asc_addr at, uint64_t tid)
 	return false;
 }
 
-static bool at_end(const struct place *p, const struct asc_map *m, size_t id)
+/* Descriptors of those that are lost among bytes that are in memory. */
+static size_t scan(struct asc_target *t, asc_addr from, asc_addr to, size_t id)
 {
-	struct asc_target *t = p->t;
 	const unsigned word = t->arch->word_size;
-	asc_addr from = m->start;
-	uint8_t b[STACK_END];
-	size_t got = look(p, from, b, (size_t)(m->end - from));
+	uint8_t b[STEP + DESCRIPTOR];
+	size_t found = 0;
 
-	if (!got && m->end - from > t->page_size) {
-		from = m->end - t->page_size;
-		got = look(p, from, b, (size_t)t->page_size);
+	for (asc_addr at = from; at < to; at += STEP) {
+		size_t got = asc_read_some(t, at, b, (size_t)asc_min(sizeof(b), to - at));
+
+		for (size_t i = 0; i < STEP && i + id + 4 <= got; i += 16) {
+			if (asc_word_at(t, b + i) == at + i &&
+			    asc_word_at(t, b + i + 2 * word) == at + i)
+				found += take_descriptor(t, at + i, asc_uint_at(t, b + i + id, 4));
+		}
 	}
-	for (size_t i = 0; i + id + 4 <= got; i += 16) {
-		if (asc_word_at(t, b + i) == from + i &&
-		    asc_word_at(t, b + i + 2 * word) == from + i &&
-		    take_descriptor(t, from + i, asc_uint_at(t, b + i + id, 4)))
-			return true;
-	}
-	return false;
+	return found;
 }
 
-/* The ends of what may be stacks. @p ret: its `v` is to be freed */
+/* What may have descriptors: the ends of what may be stacks. @p ret: its `v` is to be freed */
 static bool list_ends(const struct asc_target *t, struct asc_maps *ret)
 {
 	struct asc_map *v = calloc(t->maps.n + 1, sizeof(*v));
@@ -176,9 +175,35 @@ static bool list_ends(const struct asc_target *t, struct asc_maps *ret)
 		    !(m->flags & ASC_MAP_READ))
 			continue;
 		v[ret->n] = *m;
-		v[ret->n++].start = m->end - asc_min(STACK_END, m->end - m->start);
+		if (m->end - m->start > STACK_END)
+			v[ret->n].start = m->end - STACK_END;
+		ret->n++;
 	}
-	return v && t->page_size <= STACK_END;
+	return v != NULL;
+}
+
+/*
+ * Where guards are no mappings (glibc 2.42), stacks that lie side by side are one: it has descriptors of
+ * others before its end, and is looked at as a whole.
+ */
+static void widen_rows(const struct asc_target *t, struct asc_maps *ends)
+{
+	for (size_t i = 0; i < t->nthreads; i++) {
+		const struct asc_regs *r = &t->threads[i].regs;
+		const struct asc_map *m = r->tp_valid ? asc_maps_find(&t->maps, r->tp) : NULL;
+		size_t lo = 0, hi = ends->n;
+
+		while (m && lo < hi) {
+			size_t mid = lo + (hi - lo) / 2;
+
+			if (ends->v[mid].end < m->end)
+				lo = mid + 1;
+			else
+				hi = mid;
+		}
+		if (m && lo < ends->n && ends->v[lo].end == m->end && m->end - r->tp > STACK_END)
+			ends->v[lo].start = m->start;
+	}
 }
 
 /*
@@ -187,22 +212,33 @@ static bool list_ends(const struct asc_target *t, struct asc_maps *ret)
  */
 static void find_lost(struct asc_target *t)
 {
-	struct place p = { .t = t };
 	struct asc_residency *res = NULL;
-	struct asc_maps ends = { 0 };
+	struct asc_maps places = { 0 };
 	size_t lost = 0, id = 0;
+	uint64_t left = LOST_BYTES;
 
 	for (size_t i = 0; i < t->nthreads; i++)
 		lost += is_lost(&t->threads[i]);
 	if (lost)
 		id = id_offset(t);
-	if (id && list_ends(t, &ends))
-		asc_error_free(asc_live_residency_part(t, &ends, &res));
-	p.res = res;
-	for (size_t i = ends.n; res && res->source != ASC_RESIDENCY_UNKNOWN && lost && i-- > 0;)
-		lost -= at_end(&p, &ends.v[i], id);
+	if (id && list_ends(t, &places)) {
+		widen_rows(t, &places);
+		asc_error_free(asc_live_residency_part(t, &places, &res));
+	}
+	for (size_t i = res && res->source != ASC_RESIDENCY_UNKNOWN ? res->n : 0;
+	     lost && i-- > 0;) {
+		const struct asc_page_run *run = &res->v[i];
+		const asc_addr start = asc_page_run_start(run);
+
+		if (asc_page_run_flags(run) & (ASC_PAGE_SWAPPED | ASC_PAGE_ZERO))
+			continue;
+		if (run->end - start > left)
+			break;
+		left -= run->end - start;
+		lost -= scan(t, start, run->end, id);
+	}
 	asc_residency_free(res);
-	free(ends.v);
+	free(places.v);
 }
 
 void asc_find_thread_pointers(struct asc_target *t, const struct asc_residency *res)

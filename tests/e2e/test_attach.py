@@ -112,9 +112,10 @@ def test_who_stops_late_notices_nothing(victim, point, hold):
     assert late >= 30
 
 
-def test_who_stops_late_is_known_all_the_same(victim):
+@pytest.mark.parametrize("mode", ["busy", "rows"])
+def test_who_stops_late_is_known_all_the_same(victim, mode):
     """Registers of a thread that has no CPU cannot be had, but its descriptor is where it is at every other stop."""
-    v = victim("attach", "busy", 40)
+    v = victim("attach", mode, 40)
     v.line("ready")
     where, late = {}, []
     end = time.monotonic() + 60

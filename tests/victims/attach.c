@@ -2,6 +2,7 @@
 /*
  * A process to be stopped again and again. MODE [N]: what its threads do
  *   busy N     allocate, fill, check and free without a pause
+ *   rows N     the same, their stacks side by side in one mapping
  *   idle N     sleep
  *   churn N    each creates and joins short-lived threads without a pause
  *   signals N  each sends counted real-time signals to the next, and takes SIGALRM a thousand times a second
@@ -36,6 +37,7 @@ static atomic_ulong work, gap_ns;
 static const char *_Atomic wrong;
 static pthread_t threads[MAX];
 static int nthreads;
+static bool in_rows;
 static atomic_ulong sent, taken, alarms;
 
 static uint64_t now_ns(void)
@@ -194,10 +196,15 @@ static void *begin(void *arg)
 /* Returns when all of them really run: until then they have all signals blocked. */
 static void start(int n, void *(*fn)(void *))
 {
+	pthread_attr_t attr;
+
 	nthreads = n;
 	job = fn;
+	pthread_attr_init(&attr);
+	if (in_rows)
+		pthread_attr_setguardsize(&attr, 0);
 	for (intptr_t i = 0; i < n; i++) {
-		if (pthread_create(&threads[i], NULL, begin, (void *)i)) {
+		if (pthread_create(&threads[i], &attr, begin, (void *)i)) {
 			printf("bad cannot create threads\n");
 			exit(1);
 		}
@@ -281,7 +288,8 @@ int main(int argc, char **argv)
 		pause_ms(n);
 		return 0;
 	}
-	if (!strcmp(mode, "busy") || !strcmp(mode, "zombie"))
+	in_rows = !strcmp(mode, "rows");
+	if (!strcmp(mode, "busy") || in_rows || !strcmp(mode, "zombie"))
 		start(n, allocate);
 	else if (!strcmp(mode, "idle"))
 		start(n, sleeper);
