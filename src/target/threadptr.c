@@ -230,10 +230,9 @@ static void find_lost(struct asc_target *t)
 		const struct asc_page_run *run = &res->v[i];
 		const asc_addr start = asc_page_run_start(run);
 
-		if (asc_page_run_flags(run) & (ASC_PAGE_SWAPPED | ASC_PAGE_ZERO))
+		if (asc_page_run_flags(run) & (ASC_PAGE_SWAPPED | ASC_PAGE_ZERO) ||
+		    run->end - start > left)
 			continue;
-		if (run->end - start > left)
-			break;
 		left -= run->end - start;
 		lost -= scan(t, start, run->end, id);
 	}
