@@ -14,7 +14,7 @@
 #include "base/num.h"
 #include "render/out.h"
 
-enum { DEPTH_MAX = 16, ROWS_IN_MEMORY = 512 };
+enum { DEPTH_MAX = 16, ROWS_IN_MEMORY = 4096 };
 
 struct json {
 	struct json_object *root;
