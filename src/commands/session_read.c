@@ -26,7 +26,8 @@ enum {
 	BYTES_PER_MS = 5000000, /* ditto: 5 GB/s */
 	MANY_THREADS = 32,
 	FORESEEN_PAGES = 4096,
-	SPARE_A_THREAD = 2, /* where they are known */
+	FORESEEN_OF_WALK = 2048, /* that reads the heap anyway, and keeps its chunks */
+	SPARE_A_THREAD = 2,	 /* where they are known */
 	LOOK_THREADS = 1500,
 	PAGES_A_THREAD = 16, /* control block, tcache, and what is in it */
 	WARM_BYTES = 10 << 20,
@@ -180,7 +181,7 @@ static bool rehearse(struct asc_session *s, unsigned needs, const struct asc_res
 	if (n <= LOOK_THREADS && !(needs & ASC_NEED_WALK))
 		asc_error_free(asc_live_look_early(s->live, res));
 	if (!asc_target_rehearse(s->live,
-				 needs & ASC_NEED_WALK ? FORESEEN_PAGES / 2 : FORESEEN_PAGES))
+				 needs & ASC_NEED_WALK ? FORESEEN_OF_WALK : FORESEEN_PAGES))
 		return false;
 	for (size_t i = 0; i < s->nlibcs; i++) {
 		asc_addr arena;

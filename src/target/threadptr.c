@@ -124,9 +124,11 @@ static size_t id_offset(struct asc_target *t)
 	return 0;
 }
 
-static bool is_lost(const struct asc_thread *th)
+/* Not the first thread: its stack is the kernel's, and its descriptor elsewhere. */
+static bool is_lost(const struct asc_target *t, const struct asc_thread *th)
 {
-	return !th->stopped && !th->regs.valid && !th->regs.tp_valid && th->state != 'Z';
+	return th->tid != t->pid && !th->stopped && !th->regs.valid && !th->regs.tp_valid &&
+	       th->state != 'Z';
 }
 
 /* The descriptor at the end of a stack: is it of one that is lost? */
@@ -135,7 +137,7 @@ static bool take_descriptor(struct asc_target *t, asc_addr at, uint64_t tid)
 	for (size_t i = 0; i < t->nthreads; i++) {
 		struct asc_thread *th = &t->threads[i];
 
-		if ((uint64_t)th->tid != tid || !is_lost(th))
+		if ((uint64_t)th->tid != tid || !is_lost(t, th))
 			continue;
 		th->regs.tp = at;
 		return th->regs.tp_valid = true;
@@ -184,9 +186,9 @@ static bool list_ends(const struct asc_target *t, struct asc_maps *ret)
 
 /*
  * Where guards are no mappings (glibc 2.42), stacks that lie side by side are one: it has descriptors of
- * others before its end, and is looked at as a whole.
+ * others before its end, and is looked at as a whole. @p margin: one that is nearer to the end tells nothing
  */
-static void widen_rows(const struct asc_target *t, struct asc_maps *ends)
+static void widen_rows(const struct asc_target *t, struct asc_maps *ends, uint64_t margin)
 {
 	for (size_t i = 0; i < t->nthreads; i++) {
 		const struct asc_regs *r = &t->threads[i].regs;
@@ -201,32 +203,21 @@ static void widen_rows(const struct asc_target *t, struct asc_maps *ends)
 			else
 				hi = mid;
 		}
-		if (m && lo < ends->n && ends->v[lo].end == m->end && m->end - r->tp > STACK_END)
+		if (m && lo < ends->n && ends->v[lo].end == m->end && m->end - r->tp > margin)
 			ends->v[lo].start = m->start;
 	}
 }
 
-/*
- * Threads that had no CPU to come to their stop. Where they are is not known, but libc puts the
- * descriptor at the end of the stack that it maps, and that does not move.
- */
-static void find_lost(struct asc_target *t)
+/* @return how many were found in @p places */
+static size_t look_at(struct asc_target *t, const struct asc_maps *places, size_t id, size_t lost)
 {
 	struct asc_residency *res = NULL;
-	struct asc_maps places = { 0 };
-	size_t lost = 0, id = 0;
 	uint64_t left = LOST_BYTES;
+	size_t found = 0;
 
-	for (size_t i = 0; i < t->nthreads; i++)
-		lost += is_lost(&t->threads[i]);
-	if (lost)
-		id = id_offset(t);
-	if (id && list_ends(t, &places)) {
-		widen_rows(t, &places);
-		asc_error_free(asc_live_residency_part(t, &places, &res));
-	}
+	asc_error_free(asc_live_residency_part(t, places, &res));
 	for (size_t i = res && res->source != ASC_RESIDENCY_UNKNOWN ? res->n : 0;
-	     lost && i-- > 0;) {
+	     found < lost && i-- > 0;) {
 		const struct asc_page_run *run = &res->v[i];
 		const asc_addr start = asc_page_run_start(run);
 
@@ -234,9 +225,34 @@ static void find_lost(struct asc_target *t)
 		    run->end - start > left)
 			continue;
 		left -= run->end - start;
-		lost -= scan(t, start, run->end, id);
+		found += scan(t, start, run->end, id);
 	}
 	asc_residency_free(res);
+	return found;
+}
+
+/*
+ * Threads that had no CPU to come to their stop. Where they are is not known, but libc puts the
+ * descriptor at the end of the stack that it maps, and that does not move. In a row of stacks it is the
+ * last one's: that it is a row is told by who is known in the middle of it, or found at its end.
+ */
+static void find_lost(struct asc_target *t)
+{
+	struct asc_maps places = { 0 };
+	size_t lost = 0, id = 0;
+
+	for (size_t i = 0; i < t->nthreads; i++)
+		lost += is_lost(t, &t->threads[i]);
+	if (lost)
+		id = id_offset(t);
+	if (id && list_ends(t, &places)) {
+		widen_rows(t, &places, STACK_END);
+		lost -= look_at(t, &places, id, lost);
+		if (lost) {
+			widen_rows(t, &places, 0);
+			look_at(t, &places, id, lost);
+		}
+	}
 	free(places.v);
 }
 

@@ -210,7 +210,7 @@ def test_a_report_of_a_thousand_arenas(victim):
 @pytest.mark.parametrize("env", [NO_CACHES, {}])
 def test_a_report_of_thousands_of_threads(victim, env):
     """Each with an arena of its own that has nearly nothing in it: what is kept of an arena and of a thread is small."""
-    v = victim("lace", 3000, 40, 40, env=env)
+    v = victim("lace", 3000, 100, 40, env=env)
     count, size = map(int, v.line("ready").split()[1:])
     live = ("--max-pause=20s", "-p", v.pid)
     bins = within_the_goal(*live, "bins")["bins"]
