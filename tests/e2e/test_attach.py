@@ -115,7 +115,8 @@ def test_who_stops_late_notices_nothing(victim, point, hold):
 @pytest.mark.parametrize("mode", ["busy", "rows"])
 def test_who_stops_late_is_known_all_the_same(victim, mode):
     """Registers of a thread that has no CPU cannot be had, but its descriptor is where it is at every other stop."""
-    v = victim("attach", mode, 40)
+    # all of them on one CPU: not even half of them stop within the millisecond that they are given
+    v = victim("attach", mode, 40, wrapper=("taskset", "-c", str(min(os.sched_getaffinity(0)))))
     v.line("ready")
     where, late = {}, []
     end = time.monotonic() + 60
@@ -126,7 +127,8 @@ def test_who_stops_late_is_known_all_the_same(victim, mode):
             where.update({t["tid"]: t["tp"] for t in s["list"] if t["stopped"]})
     assert len(late) >= 12 and len(where) > 40
     # the first thread's is not at the end of a stack
-    assert all(t["tp"] == where[t["tid"]] for t in late if t["tid"] != v.pid)
+    late = [t for t in late if t["tid"] != v.pid and t["tid"] in where]
+    assert late and all(t["tp"] == where[t["tid"]] for t in late)
     unharmed(v)
     v.quit()
 
