@@ -15,8 +15,10 @@
 
 enum {
 	BATCH = 512,
-	AHEAD = 64,		/* pages read at once of chunks in a row ... */
-	AHEAD_BYTES = 256 << 10 /* ... and their bytes, but for a single one */
+	AHEAD = 64,		 /* pages read at once of chunks in a row ... */
+	AHEAD_BYTES = 256 << 10, /* ... and their bytes, but for a single one */
+	JUDGED = 256,		 /* so many are told apart by what they add up to ... */
+	DOUBTFUL = 16,		 /* ... so many of them in doubt */
 };
 
 /* Chunks of one size often follow one another: their first pages, read before anybody knows. */
@@ -33,6 +35,8 @@ struct hunt {
 	struct asc_mmapped_work found;
 	struct ahead ahead;
 	uint64_t bytes;
+	bool by_page;			  /* any page may look like a header */
+	ASC_VEC(struct asc_mmapped) seen; /* then: all of them, but not many more than JUDGED */
 };
 
 /* Anonymous memory without a hole. */
@@ -114,6 +118,8 @@ static void find_aligned(const struct hunt *h, const uint8_t *b, size_t got, str
 static struct asc_error *record(struct hunt *h, const struct asc_mmapped *c)
 {
 	h->bytes += c->total;
+	if (h->by_page && h->seen.len <= JUDGED)
+		ASC_TRY(asc_vec_push(&h->seen, *c));
 	return asc_mmapped_push(h->m, &h->found, c);
 }
 
@@ -259,6 +265,7 @@ static struct asc_error *hunt_pages(struct hunt *h, const span_vec *v)
 		return asc_err(ASC_ENOMEM, "search for mmapped chunks");
 	asc_mmapped_reset(h->m, &h->found);
 	h->bytes = 0;
+	h->by_page = true;
 	for (size_t i = 0; i < v->len && !enough(h); i++)
 		ASC_TRY(every_page(h, &v->data[i], iov, bytes));
 	return NULL;
@@ -280,6 +287,99 @@ static struct asc_error *hunt_starts(struct hunt *h, const span_vec *v)
 		    next_page(h, start, v->data[j].end) != start)
 			continue;
 		ASC_TRY(chain(h, start, v->data[j].end, &behind));
+	}
+	return NULL;
+}
+
+/* Sets of doubtful ones that have the number and the bytes which are missing. */
+struct sets {
+	const struct asc_mmapped *v[DOUBTFUL];
+	size_t n;
+	uint32_t leans; /* those that end with their mapping, or share it with one that is sure */
+	uint32_t best;	/* the set of which most lean on something ... */
+	unsigned score, equals; /* ... on so much; so many sets do */
+};
+
+/* Chunks come side by side, data does not: how many lean on something, or on the next of the set? */
+static unsigned score(const struct sets *s, uint32_t set)
+{
+	unsigned sum = (unsigned)__builtin_popcount(set & s->leans);
+
+	for (size_t i = 0; i + 1 < s->n; i++)
+		sum += (set >> i & 3) == 3 && s->v[i]->start + s->v[i]->total == s->v[i + 1]->start;
+	return sum;
+}
+
+static void try_sets(struct sets *s, size_t i, uint32_t set, uint64_t count, uint64_t bytes)
+{
+	unsigned found;
+
+	if (count && i < s->n) {
+		if (s->v[i]->total <= bytes)
+			try_sets(s, i + 1, set | UINT32_C(1) << i, count - 1,
+				 bytes - s->v[i]->total);
+		try_sets(s, i + 1, set, count, bytes);
+		return;
+	}
+	if (count || bytes)
+		return;
+	found = score(s, set);
+	if (s->equals && found <= s->score) {
+		s->equals += found == s->score;
+		return;
+	}
+	s->best = set;
+	s->score = found;
+	s->equals = 1;
+}
+
+/* Begins a mapping, or follows one that does, as few words that only look like a header do. */
+static bool is_sure(const struct asc_map *map, const struct asc_mmapped *c, bool before)
+{
+	return (map && map->start == c->start) || (before && c[-1].start + c[-1].total == c->start);
+}
+
+/*
+ * Data may look like a header (Java's does), and then there are too many. Which of those in doubt
+ * have what mp_ counts? If there are several answers, the one whose chunks stand by others.
+ */
+static struct asc_error *judge(struct hunt *h)
+{
+	struct sets s = { 0 };
+	uint64_t count = h->want, bytes = h->want_bytes;
+	bool sure[JUDGED] = { false };
+	asc_addr home = UINT64_MAX; /* the mapping of the last one that is sure */
+
+	if (h->seen.len > JUDGED)
+		return NULL;
+	for (size_t i = 0; i < h->seen.len; i++) {
+		const struct asc_mmapped *c = &h->seen.data[i];
+		const struct asc_map *map = asc_maps_find(asc_target_maps(h->m->t), c->start);
+
+		sure[i] = is_sure(map, c, i && sure[i - 1]);
+		if (!sure[i] && s.n == DOUBTFUL)
+			return NULL;
+		if (!sure[i]) {
+			if (map && (map->end == c->start + c->total || map->start == home))
+				s.leans |= UINT32_C(1) << s.n;
+			s.v[s.n++] = c;
+		} else if (!count || c->total > bytes) {
+			return NULL;
+		} else {
+			count--;
+			bytes -= c->total;
+			home = map ? map->start : home;
+		}
+	}
+	try_sets(&s, 0, 0, count, bytes);
+	if (s.equals != 1)
+		return NULL;
+	asc_mmapped_reset(h->m, &h->found);
+	h->bytes = 0;
+	h->by_page = false;
+	for (size_t i = 0, k = 0; i < h->seen.len; i++) {
+		if (sure[i] || s.best >> k++ & 1)
+			ASC_TRY(record(h, &h->seen.data[i]));
 	}
 	return NULL;
 }
@@ -345,7 +445,10 @@ struct asc_error *asc_mmapped_read(struct asc_model *m)
 		err = hunt_starts(&h, &v);
 	if (!err && h.want && !enough(&h))
 		err = hunt_pages(&h, &v);
+	if (!err && h.want && !enough(&h))
+		err = judge(&h);
 	asc_vec_free(&v);
+	asc_vec_free(&h.seen);
 	free(h.ahead.bytes);
 	asc_mmapped_finish(m, &h.found);
 	m->h->mmapped_bytes = h.bytes;

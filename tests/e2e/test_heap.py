@@ -53,3 +53,31 @@ def test_malloc_info(service, tmp_path):
     core = helpers.gcore(service.pid, tmp_path / "core")
     assert arenascope("-c", core, "malloc-info").bytes == theirs
     service.quit()
+
+
+LOOKS_LIKE_CHUNKS = """
+import ctypes, mmap, struct, sys
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+chunks = [libc.malloc(n << 20) for n in (3, 3, 5)]
+for p in chunks:
+    ctypes.memset(p, 1, 4096)
+# below the chunks, and one mapping with them
+data = mmap.mmap(-1, 4 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+for page in (5, 100, 300):
+    data[page * 4096:page * 4096 + 24] = struct.pack("<QQQ", 0, 0x30002, 4)
+print(*(p - 16 for p in chunks), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_data_that_looks_like_mmapped_chunks():
+    """Java has such words at the starts of pages: what mp_ counts tells them from chunks."""
+    p = subprocess.Popen(["/usr/bin/python3", "-c", LOOKS_LIKE_CHUNKS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with p:
+        chunks = set(map(int, p.stdout.readline().split()))
+        check = helpers.arenascope_json("-p", p.pid, "check")
+        assert check["complete"] and check["findings"] == []
+        found = helpers.arenascope_json("-p", p.pid, "chunks", "--state=mmapped")["chunks"]
+        assert chunks <= {int(c["address"], 16) for c in found}
+        assert not [c for c in found if c["size_bytes"] == 0x30000]
