@@ -294,26 +294,12 @@ static struct asc_error *hunt_starts(struct hunt *h, const span_vec *v)
 /* Sets of doubtful ones that have the number and the bytes which are missing. */
 struct sets {
 	const struct asc_mmapped *v[DOUBTFUL];
-	size_t n;
-	uint32_t leans; /* those that end with their mapping, or share it with one that is sure */
-	uint32_t best;	/* the set of which most lean on something ... */
-	unsigned score, equals; /* ... on so much; so many sets do */
+	size_t n, solutions;
+	uint32_t last;
 };
-
-/* Chunks come side by side, data does not: how many lean on something, or on the next of the set? */
-static unsigned score(const struct sets *s, uint32_t set)
-{
-	unsigned sum = (unsigned)__builtin_popcount(set & s->leans);
-
-	for (size_t i = 0; i + 1 < s->n; i++)
-		sum += (set >> i & 3) == 3 && s->v[i]->start + s->v[i]->total == s->v[i + 1]->start;
-	return sum;
-}
 
 static void try_sets(struct sets *s, size_t i, uint32_t set, uint64_t count, uint64_t bytes)
 {
-	unsigned found;
-
 	if (count && i < s->n) {
 		if (s->v[i]->total <= bytes)
 			try_sets(s, i + 1, set | UINT32_C(1) << i, count - 1,
@@ -323,14 +309,8 @@ static void try_sets(struct sets *s, size_t i, uint32_t set, uint64_t count, uin
 	}
 	if (count || bytes)
 		return;
-	found = score(s, set);
-	if (s->equals && found <= s->score) {
-		s->equals += found == s->score;
-		return;
-	}
-	s->best = set;
-	s->score = found;
-	s->equals = 1;
+	s->solutions++;
+	s->last = set;
 }
 
 /* Begins a mapping, or follows one that does, as few words that only look like a header do. */
@@ -340,15 +320,14 @@ static bool is_sure(const struct asc_map *map, const struct asc_mmapped *c, bool
 }
 
 /*
- * Data may look like a header (Java's does), and then there are too many. Which of those in doubt
- * have what mp_ counts? If there are several answers, the one whose chunks stand by others.
+ * Data may look like a header (Java's does), and then there are too many. If one set alone of those in
+ * doubt has what mp_ counts, it is that; where several have, nothing is guessed.
  */
 static struct asc_error *judge(struct hunt *h)
 {
 	struct sets s = { 0 };
 	uint64_t count = h->want, bytes = h->want_bytes;
 	bool sure[JUDGED] = { false };
-	asc_addr home = UINT64_MAX; /* the mapping of the last one that is sure */
 
 	if (h->seen.len > JUDGED)
 		return NULL;
@@ -360,25 +339,22 @@ static struct asc_error *judge(struct hunt *h)
 		if (!sure[i] && s.n == DOUBTFUL)
 			return NULL;
 		if (!sure[i]) {
-			if (map && (map->end == c->start + c->total || map->start == home))
-				s.leans |= UINT32_C(1) << s.n;
 			s.v[s.n++] = c;
 		} else if (!count || c->total > bytes) {
 			return NULL;
 		} else {
 			count--;
 			bytes -= c->total;
-			home = map ? map->start : home;
 		}
 	}
 	try_sets(&s, 0, 0, count, bytes);
-	if (s.equals != 1)
+	if (s.solutions != 1)
 		return NULL;
 	asc_mmapped_reset(h->m, &h->found);
 	h->bytes = 0;
 	h->by_page = false;
 	for (size_t i = 0, k = 0; i < h->seen.len; i++) {
-		if (sure[i] || s.best >> k++ & 1)
+		if (sure[i] || s.last >> k++ & 1)
 			ASC_TRY(record(h, &h->seen.data[i]));
 	}
 	return NULL;
