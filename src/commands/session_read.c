@@ -26,7 +26,7 @@ enum {
 	BYTES_PER_MS = 5000000, /* ditto: 5 GB/s */
 	MANY_THREADS = 32,
 	FORESEEN_PAGES = 4096,
-	FORESEEN_OF_WALK = 2048, /* that reads the heap anyway, and keeps its chunks */
+	FORESEEN_OF_WALK = 1024, /* that reads the heap anyway, and keeps its chunks */
 	SPARE_A_THREAD = 2,	 /* where they are known */
 	LOOK_THREADS = 1500,
 	PAGES_A_THREAD = 16, /* control block, tcache, and what is in it */

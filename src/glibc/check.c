@@ -188,11 +188,11 @@ void asc_heap_doubt(struct asc_heap *heap)
 
 static struct asc_error *check_attached(struct asc_model *m, const struct asc_arena *a)
 {
+	if (!m->h->nthreads || !a->attached_known || a->attached_threads == a->nthreads)
+		return NULL;
 	for (size_t i = 0; i < m->h->nthreads; i++)
 		if (!m->h->threads[i].known)
 			return NULL;
-	if (!m->h->nthreads || !a->attached_known || a->attached_threads == a->nthreads)
-		return NULL;
 	return asc_model_find(
 		m, "I-ATTACHED", (struct asc_at){ .arena = (int)a->index, .addr = a->addr },
 		"attached_threads is %" PRIu64

@@ -30,7 +30,7 @@ static size_t slot_of(asc_addr page)
 {
 	uint64_t nr = page / ASC_CACHE_PAGE;
 
-	return (size_t)((nr ^ nr >> 11 ^ nr >> 22) % ASC_CACHE_SLOTS);
+	return (size_t)((nr ^ nr >> 8 ^ nr >> 16) % ASC_CACHE_SLOTS);
 }
 
 /* The page at @p page and how much of it is readable. */

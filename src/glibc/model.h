@@ -13,7 +13,7 @@
 
 /* ---- heap_cache.c: list nodes are read at random addresses, a page at a time ---- */
 
-enum { ASC_CACHE_PAGE = 4096, ASC_CACHE_SLOTS = 1024 };
+enum { ASC_CACHE_PAGE = 4096, ASC_CACHE_SLOTS = 256 };
 
 struct asc_cache {
 	asc_addr *tags;	 /* page address | 1; 0: empty */

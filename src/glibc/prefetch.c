@@ -12,13 +12,13 @@
 #include "glibc/model.h"
 #include "target/readers.h"
 
-enum { NODES_MAX = 1 << 18, FEW = 16 };
+enum { NODES_MAX = 1 << 18, FEW = 16, AT_ONCE = 8192 };
 
-struct link {
-	asc_addr chunk;
+/* Lists of one kind, each by the chunk that comes next. */
+struct lists {
+	ASC_VEC(asc_addr) at;
 	bool tcache; /* links point to user memory, not to headers */
 };
-typedef ASC_VEC(struct link) link_vec;
 
 void asc_nodes_deinit(struct asc_nodes *n)
 {
@@ -65,14 +65,14 @@ static bool wanted(const struct asc_model *m, asc_addr chunk)
 	       asc_region_at(m, chunk) && !asc_node_at(&m->nodes, chunk);
 }
 
-/* Keep what was read of one generation; @p v becomes the next one. */
-static struct asc_error *take(struct asc_model *m, link_vec *v, const struct asc_iov *iov)
+/* Keep what was read of @p n of the lists from @p from on; those that go on are moved down to @p kept. */
+static struct asc_error *take(struct asc_model *m, struct lists *v, size_t from, size_t n,
+			      const struct asc_iov *iov, size_t *kept)
 {
 	const struct asc_layout *l = m->l;
-	size_t kept = 0;
 
-	for (size_t i = 0; i < v->len; i++) {
-		struct link at = v->data[i];
+	for (size_t i = 0; i < n; i++) {
+		const asc_addr at = v->at.data[from + i];
 		struct asc_node *node;
 		asc_addr next;
 
@@ -80,72 +80,73 @@ static struct asc_error *take(struct asc_model *m, link_vec *v, const struct asc
 			continue;
 		if (m->nodes.len * 2 >= m->nodes.cap)
 			ASC_TRY(grow(&m->nodes));
-		node = &m->nodes.slots[slot_of(&m->nodes, at.chunk)];
+		node = &m->nodes.slots[slot_of(&m->nodes, at)];
 		m->nodes.len += !node->addr;
-		node->addr = at.chunk;
+		node->addr = at;
 		memcpy(node->bytes, iov[i].buf, 4u * l->word);
-		next = asc_link_target(l, at.chunk + l->hdr,
+		next = asc_link_target(l, at + l->hdr,
 				       asc_word_at(m->t, node->bytes + 2u * l->word));
-		if (at.tcache)
+		if (v->tcache)
 			next -= asc_min(next, l->hdr);
 		if (wanted(m, next))
-			v->data[kept++] = (struct link){ next, at.tcache };
+			v->at.data[(*kept)++] = next;
 	}
-	v->len = kept;
 	return NULL;
 }
 
 /* At most @p most nodes. */
-static struct asc_error *follow(struct asc_model *m, link_vec *v, size_t most)
+static struct asc_error *follow(struct asc_model *m, struct lists *v, size_t most)
 {
-	ASC_AUTO(asc_freep) struct asc_iov *iov = calloc(v->len + 1, sizeof(*iov));
-	ASC_AUTO(asc_freep) uint8_t *bytes = malloc((v->len + 1) * sizeof(m->nodes.slots->bytes));
-	ASC_AUTO(asc_freep) asc_addr *pages = calloc(v->len + 1, sizeof(*pages));
+	const size_t word = m->l->word, room = (size_t)asc_min(v->at.len, AT_ONCE) + 1;
+	ASC_AUTO(asc_freep) struct asc_iov *iov = calloc(room, sizeof(*iov));
+	ASC_AUTO(asc_freep) uint8_t *bytes = malloc(room * sizeof(m->nodes.slots->bytes));
 
-	if (!iov || !bytes || !pages)
-		return asc_err(ASC_ENOMEM, "%zu lists", v->len);
+	if (!iov || !bytes)
+		return asc_err(ASC_ENOMEM, "%zu lists", v->at.len);
 	/* of the last few lists one read at a time is as good */
-	while (v->len >= FEW && m->nodes.len < most) {
-		for (size_t i = 0; i < v->len; i++)
-			iov[i] = (struct asc_iov){ .addr = v->data[i].chunk,
-						   .buf = bytes + i * 4u * m->l->word,
-						   .len = 4u * m->l->word };
-		/* where pages are kept, several nodes are on each */
-		for (size_t i = 0; i < v->len; i++)
-			pages[i] = v->data[i].chunk;
-		asc_target_fetch(m->t, m->res, pages, v->len);
-		ASC_TRY(m->opts->rehearsal ? asc_read_bulk(m->t, iov, v->len)
-					   : asc_read_pieces(m->t, iov, v->len));
-		ASC_TRY(take(m, v, iov));
-		ASC_TRY(asc_model_progress(m, 0));
+	while (v->at.len >= FEW && m->nodes.len < most) {
+		size_t kept = 0;
+
+		for (size_t from = 0, n; from < v->at.len; from += n) {
+			n = (size_t)asc_min(v->at.len - from, AT_ONCE);
+			for (size_t i = 0; i < n; i++)
+				iov[i] = (struct asc_iov){ .addr = v->at.data[from + i],
+							   .buf = bytes + i * 4u * word,
+							   .len = 4u * word };
+			/* where pages are kept, several nodes are on each */
+			asc_target_fetch(m->t, m->res, v->at.data + from, n);
+			ASC_TRY(m->opts->rehearsal ? asc_read_bulk(m->t, iov, n)
+						   : asc_read_pieces(m->t, iov, n));
+			ASC_TRY(take(m, v, from, n, iov, &kept));
+			ASC_TRY(asc_model_progress(m, 0));
+		}
+		v->at.len = kept;
 	}
 	return NULL;
 }
 
-static struct asc_error *push(struct asc_model *m, link_vec *v, asc_addr chunk, bool tcache)
+static struct asc_error *push(struct asc_model *m, struct lists *v, asc_addr chunk)
 {
-	struct link l = { chunk, tcache };
-
-	return wanted(m, chunk) ? asc_vec_push(v, l) : NULL;
+	return wanted(m, chunk) ? asc_vec_push(&v->at, chunk) : NULL;
 }
 
 struct asc_error *asc_prefetch_tcaches(struct asc_model *m, const asc_addr *tcache, size_t n)
 {
 	const struct asc_layout *l = m->l;
 	struct asc_error *err = NULL;
-	link_vec v = { 0 };
+	struct lists v = { .tcache = true };
 
 	for (size_t i = 0; i < n && l->tcache_perthread_struct_entries.present; i++) {
 		asc_addr at = tcache[i] + l->tcache_perthread_struct_entries.off, e;
 
 		for (unsigned bin = 0; bin < l->ntcache && bin < ASC_NTCACHE_MAX && !err; bin++) {
 			if (asc_model_word(m, at + (uint64_t)bin * l->word, &e) && e > l->hdr)
-				err = push(m, &v, e - l->hdr, true);
+				err = push(m, &v, e - l->hdr);
 		}
 	}
 	if (!err)
 		err = follow(m, &v, NODES_MAX);
-	asc_vec_free(&v);
+	asc_vec_free(&v.at);
 	return err;
 }
 
@@ -172,7 +173,7 @@ struct asc_error *asc_prefetch_fastbins(struct asc_model *m)
 {
 	const struct asc_layout *l = m->l;
 	struct asc_error *err = NULL;
-	link_vec v = { 0 };
+	struct lists v = { 0 };
 
 	for (size_t i = 0; i < m->h->narenas && l->malloc_state_fastbinsY.present; i++) {
 		asc_addr at = m->h->arenas[i].addr + l->malloc_state_fastbinsY.off, p;
@@ -183,7 +184,7 @@ struct asc_error *asc_prefetch_fastbins(struct asc_model *m)
 		for (unsigned bin = 0; bin < l->nfastbins && bin < ASC_NFASTBINS_MAX && !err;
 		     bin++) {
 			if (asc_model_word(m, at + (uint64_t)bin * l->word, &p))
-				err = push(m, &v, p, false);
+				err = push(m, &v, p);
 		}
 	}
 	if (!err) {
@@ -192,6 +193,6 @@ struct asc_error *asc_prefetch_fastbins(struct asc_model *m)
 		err = follow(m, &v, most);
 		m->lists_long = m->nodes.len >= most;
 	}
-	asc_vec_free(&v);
+	asc_vec_free(&v.at);
 	return err;
 }

@@ -292,16 +292,41 @@ static struct asc_error *read_tcache(struct cursor *c)
 	return err;
 }
 
-static void attach(struct asc_model *m, struct asc_heap_thread *th)
+struct place {
+	asc_addr addr;
+	int index;
+};
+
+static int by_place(const void *a, const void *b)
 {
-	th->arena = -1;
-	for (size_t i = 0; th->arena_addr && i < m->h->narenas; i++)
-		if (m->h->arenas[i].addr == th->arena_addr)
-			th->arena = (int)i;
+	const struct place *x = a, *y = b;
+
+	return (x->addr > y->addr) - (x->addr < y->addr);
+}
+
+/* The arenas by address: there may be thousands of them, and as many threads. */
+static struct asc_error *arena_places(const struct asc_model *m, struct place **ret)
+{
+	struct place *v = calloc(m->h->narenas + 1, sizeof(*v));
+
+	if (!v)
+		return asc_err(ASC_ENOMEM, "%zu arenas", m->h->narenas);
+	for (size_t i = 0; i < m->h->narenas; i++)
+		v[i] = (struct place){ m->h->arenas[i].addr, (int)i };
+	asc_sort(v, m->h->narenas, sizeof(*v), by_place);
+	*ret = v;
+	return NULL;
+}
+
+static int arena_at(const struct place *places, size_t n, asc_addr addr)
+{
+	const size_t lo = ASC_SEEK(n, i, places[i].addr < addr);
+
+	return addr && lo < n && places[lo].addr == addr ? places[lo].index : -1;
 }
 
 static struct asc_error *read_thread(struct asc_model *m, const struct asc_thread *thread,
-				     struct asc_heap_thread *th)
+				     const struct place *places, struct asc_heap_thread *th)
 {
 	asc_addr slot = asc_thread_slot(m->t, m->lib, thread, m->lib->thread_arena_off);
 	struct cursor c = {
@@ -312,7 +337,7 @@ static struct asc_error *read_thread(struct asc_model *m, const struct asc_threa
 	if (!slot || !asc_model_word(m, slot, &th->arena_addr))
 		return NULL;
 	th->known = true;
-	attach(m, th);
+	th->arena = arena_at(places, m->h->narenas, th->arena_addr);
 	slot = asc_thread_slot(m->t, m->lib, thread, m->lib->tcache_off);
 	th->tcache_known = !m->h->libc.has_tcache || m->lib->tcache_none;
 	if (th->tcache_known || !slot || !asc_model_word(m, slot, &th->tcache))
@@ -366,11 +391,13 @@ static struct asc_error *fetch_blocks(struct asc_model *m, const struct asc_thre
 	return NULL;
 }
 
+/* The lists of some threads in few requests. Not of all at once: nodes take more memory than what is kept of them. */
 static struct asc_error *prefetch(struct asc_model *m, const struct asc_thread *threads, size_t n)
 {
 	ASC_AUTO(asc_freep) asc_addr *v = calloc(n + 1, sizeof(*v));
 	size_t kept = 0;
 
+	asc_nodes_deinit(&m->nodes);
 	if (!v)
 		return asc_err(ASC_ENOMEM, "%zu threads", n);
 	for (size_t i = 0; i < n && m->h->libc.has_tcache; i++) {
@@ -434,7 +461,9 @@ static struct asc_error *find_foreign(struct asc_target *t, const struct asc_thr
 
 struct asc_error *asc_heap_threads(struct asc_model *m)
 {
+	enum { AT_ONCE = 1024 };
 	ASC_AUTO(asc_freep) bool *foreign = NULL;
+	ASC_AUTO(asc_freep) struct place *places = NULL;
 	const struct asc_thread *threads;
 	bool unused;
 	size_t n;
@@ -448,19 +477,21 @@ struct asc_error *asc_heap_threads(struct asc_model *m)
 	m->h->threads = calloc(n ? n : 1, sizeof(*m->h->threads));
 	if (!m->h->threads)
 		return asc_err(ASC_ENOMEM, "%zu threads", n);
-	ASC_TRY(prefetch(m, threads, n));
+	ASC_TRY(arena_places(m, &places));
 	m->h->tcaches_known = n || !m->h->libc.has_tcache;
 	/* nobody has allocated: nobody has a cache */
 	unused = m->h->narenas == 1 && !m->h->arenas[0].system_mem && !m->h->arenas[0].top_size;
 	for (size_t i = 0; i < n; i++) {
 		m->h->nthreads = i + 1;
+		if (i % AT_ONCE == 0)
+			ASC_TRY(prefetch(m, threads + i, (size_t)asc_min(n - i, AT_ONCE)));
 		if (foreign[i])
 			m->h->threads[i] = (struct asc_heap_thread){ .tid = threads[i].tid,
 								     .known = true,
 								     .tcache_known = true,
 								     .arena = -1 };
 		else
-			ASC_TRY(read_thread(m, &threads[i], &m->h->threads[i]));
+			ASC_TRY(read_thread(m, &threads[i], places, &m->h->threads[i]));
 		m->h->tcaches_known = m->h->tcaches_known && m->h->threads[i].tcache_known;
 	}
 	m->h->tcaches_known = m->h->tcaches_known || unused;

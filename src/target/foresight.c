@@ -128,20 +128,6 @@ bool asc_counted_rss(pid_t pid, uint64_t *ret)
 	return true;
 }
 
-static bool same_maps(const struct asc_maps *a, const struct asc_maps *b)
-{
-	if (a->n != b->n)
-		return false;
-	for (size_t i = 0; i < a->n; i++) {
-		const struct asc_map *x = &a->v[i], *y = &b->v[i];
-
-		if (x->start != y->start || x->end != y->end || x->flags != y->flags ||
-		    x->inode != y->inode || x->offset != y->offset || strcmp(x->path, y->path))
-			return false;
-	}
-	return true;
-}
-
 static bool same_counters(const struct asc_foresight *f, pid_t pid)
 {
 	uint64_t faults[4], status[5];
@@ -156,7 +142,6 @@ void asc_foresight_free(struct asc_foresight *f)
 	if (!f)
 		return;
 	asc_residency_free(f->residency);
-	asc_maps_free(&f->maps);
 	free(f);
 }
 
@@ -196,7 +181,7 @@ struct asc_error *asc_foresight_new(struct asc_target *live, struct asc_foresigh
 
 	if (!f)
 		return asc_err(ASC_ENOMEM, "residency");
-	ASC_TRY(asc_maps_copy(asc_target_maps(live), &f->maps));
+	f->maps_serial = live->maps_serial;
 	for (int tries = 0; again && tries < TRIES; tries++) {
 		const uint64_t began = now_ns();
 
@@ -213,7 +198,7 @@ struct asc_error *asc_foresight_new(struct asc_target *live, struct asc_foresigh
 
 bool asc_foresight_holds(const struct asc_foresight *f, struct asc_target *live)
 {
-	return f && f->steady && same_maps(&f->maps, asc_target_maps(live)) &&
+	return f && f->steady && f->maps_serial == live->maps_serial &&
 	       same_counters(f, asc_target_pid(live));
 }
 

@@ -17,7 +17,7 @@ struct asc_foresight {
 	bool exact;	  /* the kernel's counters agree with its page tables */
 	uint64_t scan_ns; /* what asking for them took */
 	/* of the moment */
-	struct asc_maps maps;
+	unsigned maps_serial;
 	uint64_t faults[4], status[5];
 };
 

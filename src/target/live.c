@@ -34,7 +34,7 @@
 #include "target/target.h"
 #include "target/threadptr.h"
 
-enum { IOV_BATCH = 1024, BATCH_BYTES = 1 << 30 };
+enum { IOV_BATCH = 1024, BATCH_BYTES = 1 << 30, TEXT_KEPT = 256 << 10 };
 
 static struct asc_error *gone(const struct live *l)
 {
@@ -238,8 +238,13 @@ static struct asc_error *read_maps(struct live *l)
 			break;
 	}
 	ASC_TRY(err);
+	if (asc_maps_same(&l->t.maps, &maps)) {
+		asc_maps_free(&maps);
+		return NULL;
+	}
 	asc_maps_free(&l->t.maps);
 	l->t.maps = maps;
+	l->t.maps_serial++;
 	return NULL;
 }
 
@@ -400,6 +405,8 @@ static struct asc_error *live_stop(struct asc_target *t, const struct asc_stop_o
 	asc_fault("tool", 6);
 	if (!err)
 		err = take_threads(l, &before);
+	if (l->text.cap > TEXT_KEPT)
+		asc_text_free(&l->text);
 	if (!err)
 		asc_find_thread_pointers(t, NULL);
 	if (err)

@@ -199,6 +199,39 @@ static bool parse_line(struct cursor c, struct asc_map *map, char *path, size_t 
 	return true;
 }
 
+/* The lists of a process with thousands of threads are long, and few of their lines have a path. */
+static void fit(struct asc_map **v, size_t n, char **strings, size_t len)
+{
+	struct asc_map *fewer = n ? realloc(*v, n * sizeof(**v)) : NULL;
+	char *shorter = malloc(len);
+
+	if (fewer)
+		*v = fewer;
+	if (!shorter)
+		return;
+	memcpy(shorter, *strings, len);
+	for (size_t i = 0; i < n; i++)
+		(*v)[i].path = shorter + ((*v)[i].path - *strings);
+	free(*strings);
+	*strings = shorter;
+}
+
+bool asc_maps_same(const struct asc_maps *a, const struct asc_maps *b)
+{
+	if (a->n != b->n)
+		return false;
+	for (size_t i = 0; i < a->n; i++) {
+		const struct asc_map *x = &a->v[i], *y = &b->v[i];
+
+		if (x->start != y->start || x->end != y->end || x->flags != y->flags ||
+		    x->inode != y->inode || x->offset != y->offset ||
+		    x->dev_major != y->dev_major || x->dev_minor != y->dev_minor ||
+		    x->deleted != y->deleted || strcmp(x->path, y->path))
+			return false;
+	}
+	return true;
+}
+
 struct asc_error *asc_maps_parse(const char *text, size_t len, struct asc_maps *ret)
 {
 	struct cursor c = { text, text + len };
@@ -233,5 +266,6 @@ struct asc_error *asc_maps_parse(const char *text, size_t len, struct asc_maps *
 		free(strings);
 		return err;
 	}
+	fit(&v.data, v.len, &strings, at);
 	return asc_maps_init(v.data, v.len, strings, ret);
 }

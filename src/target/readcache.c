@@ -7,7 +7,7 @@
 #include "base/cleanup.h"
 #include "base/num.h"
 
-enum { PAGE = 4096, SLOTS = 512, SMALL = 512 };
+enum { PAGE = 4096, SLOTS = 128, SMALL = 512 };
 
 struct asc_read_cache {
 	asc_addr tags[SLOTS]; /* page | 1; 0: empty */
@@ -43,7 +43,7 @@ size_t asc_read_cache_get(struct asc_read_cache *c, asc_addr addr, void *buf, si
 {
 	asc_addr page = asc_align_down(addr, PAGE);
 	uint64_t nr = page / PAGE;
-	size_t slot = (size_t)((nr ^ nr >> 9 ^ nr >> 18) % SLOTS), off = (size_t)(addr - page);
+	size_t slot = (size_t)((nr ^ nr >> 7 ^ nr >> 14) % SLOTS), off = (size_t)(addr - page);
 
 	if (c->tags[slot] != (page | 1)) {
 		c->valid[slot] = read(arg, page, c->pages[slot], PAGE);

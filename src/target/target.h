@@ -43,6 +43,7 @@ struct asc_target {
 	char name[ASC_COMM_LEN + 1];
 	uint64_t page_size;
 	struct asc_maps maps;
+	unsigned maps_serial; /* live: another one, when they were read and had changed */
 	struct asc_thread *threads;
 	size_t nthreads;
 	uint64_t *auxv; /* pairs type, value; owned */
@@ -55,6 +56,7 @@ ASC_MUST struct asc_error *asc_maps_parse(const char *text, size_t len, struct a
 ASC_MUST struct asc_error *asc_maps_init(struct asc_map *v, size_t n, char *strings,
 					 struct asc_maps *ret);
 ASC_MUST struct asc_error *asc_maps_copy(const struct asc_maps *from, struct asc_maps *ret);
+bool asc_maps_same(const struct asc_maps *a, const struct asc_maps *b);
 
 /* residency.c: take over runs, sort, merge equal neighbours, sum. @p runs is malloc'ed. */
 ASC_MUST struct asc_error *asc_residency_init(enum asc_residency_source source, uint64_t page_size,
