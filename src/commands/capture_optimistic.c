@@ -32,13 +32,13 @@
 
 enum {
 	ROUNDS = 3,
-	ROUNDS_MS = 10000, /* no further one is begun if it would not end in this */
-	ROOM_BYTES = 256 << 20,
-	ROOM_LISTS = 24 << 20, /* where no walk needs more */
-	BUSY_LISTS = 16 << 20,
-	BUSY_BYTES = 64 << 20, /* what a stop of a process that changes much may well read */
-	SPARE_BYTES = 4 << 20, /* beside the lists: libc's data, headers, tcaches */
-	SPARE_EACH = 32 << 10, /* ditto, of each arena and thread */
+	ROUNDS_MS = 10000,     /* no further one is begun if it would not end in this */
+	ROOM_BYTES = 20 << 20, /* of a walk: two models are kept, of 8 bytes a chunk each */
+	ROOM_LISTS = 40 << 20, /* where no walk needs more */
+	BUSY_LISTS = 16 << 20, /* what a stop of a process that changes much may well read of it */
+	GROWTH_BYTES = 16 << 20, /* of a small heap, before the stop */
+	SPARE_BYTES = 4 << 20,	 /* beside the lists: libc's data, headers, tcaches */
+	SPARE_EACH = 32 << 10,	 /* ditto, of each arena and thread */
 	LOOKS = 5,
 	FEW = 4,
 	BUSY_SHARE = 10, /* of the time of the first reading, on a CPU: it changes much */
@@ -67,7 +67,9 @@ static struct asc_error *read_model(struct asc_round *r)
 	if (!(r->needs & (ASC_NEED_LISTS | ASC_NEED_WALK)))
 		return NULL;
 	s->data = r->overlay;
+	s->heap_is_kept = r->first != NULL;
 	err = asc_session_read_heaps(s, r->needs);
+	s->heap_is_kept = false;
 	s->data = s->live;
 	return err;
 }
@@ -97,7 +99,7 @@ static uint64_t ticks_of(pid_t pid)
 /* For what a stop of a process that rests would read, or for as much as most stops can read at all. */
 static uint64_t room_wanted(const struct asc_round *r, bool busy)
 {
-	const uint64_t much = r->needs & ASC_NEED_WALK ? BUSY_BYTES : BUSY_LISTS;
+	const uint64_t much = r->needs & ASC_NEED_WALK ? ROOM_BYTES : BUSY_LISTS;
 
 	if (busy || !r->first)
 		return much;
@@ -149,9 +151,8 @@ static struct asc_error *before_stops(struct asc_round *r)
 	if (!r->before)
 		ASC_TRY(asc_foresight_new(s->live, &r->before));
 	ASC_TRY(asc_round_need_residency(r->before->residency));
-	room = asc_resident_bytes(r->before->residency, 0, UINT64_MAX);
+	room = asc_resident_bytes(r->before->residency, 0, UINT64_MAX) + GROWTH_BYTES;
 	room = asc_min(room, r->needs & ASC_NEED_WALK ? ROOM_BYTES : ROOM_LISTS);
-	room += 16 << 20;
 	if (s->opts.max_memory)
 		room = asc_min(room, s->opts.max_memory / 2);
 	ASC_TRY(asc_overlay_new(s->live, r->before->residency, room, &r->overlay));

@@ -83,6 +83,7 @@ struct asc_session {
 	bool in_malloc;	       /* a thread that takes no lock was inside: every arena is busy */
 	bool any_moment;       /* stuck, stacks: malloc in mid-operation is what they look for */
 	unsigned have;	       /* enum asc_needs that are fulfilled */
+	bool heap_is_kept;     /* another reading of the same, by an optimistic capture */
 	bool possibly_inconsistent; /* --no-stop, and threads ran while it was read */
 	size_t ran;		    /* how many of them */
 	int64_t taken_at;	    /* seconds since the epoch, of the last read */

@@ -307,6 +307,7 @@ static struct asc_heap_opts heap_opts(struct asc_session *s, unsigned needs)
 		.focus = s->focus,
 		.in_malloc = s->in_malloc || s->possibly_inconsistent ||
 			     s->provenance.unverified_bytes,
+		.narrow = s->heap_is_kept,
 		.unproven = s->possibly_inconsistent || s->provenance.unverified_bytes,
 		.progress = asc_session_progress,
 		.progress_arg = s,

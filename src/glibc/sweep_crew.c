@@ -15,6 +15,7 @@
 
 enum {
 	AHEAD = 320 << 20,
+	AHEAD_NARROW = 64 << 20,
 	AHEAD_MOST = 512 << 20, /* beside a heap that takes as long */
 	TWO_READERS = 4 << 20,	/* below that a second thread costs more than it saves */
 	BYTES_A_MISS = 16384,	/* read in the time of one system call */
@@ -338,6 +339,8 @@ static uint64_t ahead_of(const struct asc_model *m, size_t arena)
 	const struct asc_region *r = &m->h->arenas[arena].regions[last->region];
 	uint64_t size = r->end > r->first ? r->end - r->first : 0;
 
+	if (m->opts->narrow)
+		return last->before + size + AHEAD_NARROW;
 	return last->before + asc_max(AHEAD, size + asc_min(size, AHEAD_MOST));
 }
 

@@ -292,7 +292,7 @@ static void overlay_close(struct asc_target *t)
 		munmap(o->pages, o->bytes);
 }
 
-/* Two may read at once while it runs; in a stop one list is followed after the other. */
+/* Two may read at once while it runs; in a stop a page is taken after the other (one_reader). */
 static const struct asc_target_ops ops = {
 	.kind = ASC_CAPTURE,
 	.concurrent_bulk = true,
@@ -374,6 +374,7 @@ struct asc_error *asc_overlay_begin(struct asc_target *t, const struct asc_resid
 		o->again = true;
 	}
 	o->phase = STOPPED;
+	t->one_reader = true;
 	o->stale = !now;
 	if (now)
 		o->res = now;
@@ -389,6 +390,7 @@ struct asc_error *asc_overlay_end(struct asc_target *t, const struct asc_residen
 	if (o->phase != STOPPED)
 		return NULL;
 	o->phase = AFTER;
+	t->one_reader = false;
 	if (now)
 		o->res = now;
 	return o->res ? asc_notes_make(&o->notes, o->res) : NULL;

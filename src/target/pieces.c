@@ -28,7 +28,8 @@ struct asc_error *asc_read_halves(struct asc_target *t, struct asc_iov *iov, siz
 	struct reader b = { .t = t, .iov = iov + half, .n = n - half };
 	pthread_t thread;
 
-	if (!half || !t->ops->concurrent_bulk || pthread_create(&thread, NULL, read_half, &b))
+	if (!half || t->one_reader || !t->ops->concurrent_bulk ||
+	    pthread_create(&thread, NULL, read_half, &b))
 		return asc_read_bulk(t, iov, n);
 	read_half(&a);
 	pthread_join(thread, NULL);

@@ -111,7 +111,7 @@ struct asc_error *asc_read_bulk(struct asc_target *t, struct asc_iov *iov, size_
 
 bool asc_target_concurrent(const struct asc_target *t)
 {
-	return t->ops->concurrent_bulk || t->ops->read_beside;
+	return !t->one_reader && (t->ops->concurrent_bulk || t->ops->read_beside);
 }
 
 uint64_t asc_uint_at(const struct asc_target *t, const void *bytes, size_t size)

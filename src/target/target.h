@@ -46,8 +46,9 @@ struct asc_target {
 	unsigned maps_serial; /* live: another one, when they were read and had changed */
 	struct asc_thread *threads;
 	size_t nthreads;
-	uint64_t *auxv; /* pairs type, value; owned */
-	size_t nauxv;	/* pairs */
+	bool one_reader; /* for now: what is read is kept, and there is no lock */
+	uint64_t *auxv;	 /* pairs type, value; owned */
+	size_t nauxv;	 /* pairs */
 };
 
 /* maps.c: parse the text of /proc/PID/maps. Never trusts it: bad lines are an error with the line. */

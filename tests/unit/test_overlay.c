@@ -18,6 +18,7 @@
 #include "child.h"
 #include "target/overlay.h"
 #include "target/pagenotes.h"
+#include "target/readers.h"
 
 enum { PAGES = 64, TOUCHED = 32, PAGE = 4096 };
 static const uint64_t NEVER = UINT64_MAX;
@@ -469,10 +470,45 @@ static void test_notes(void **state)
 	asc_notes_deinit(&s);
 }
 
+/* Many pieces are read by two threads, but not while what is read is kept. */
+static void test_pieces_of_the_stop(void **state)
+{
+	enum { PIECES = 4096 };
+	static struct asc_iov iov[PIECES];
+	static unsigned char bytes[PIECES][32];
+	struct pages c;
+
+	(void)state;
+	for (int round = 0; round < 20; round++) {
+		begin(&c, PAGES * PAGE);
+		assert_true(asc_target_concurrent(c.overlay));
+		stop(&c);
+		assert_false(asc_target_concurrent(c.overlay));
+		for (size_t i = 0; i < PIECES; i++)
+			iov[i] = (struct asc_iov){
+				.addr = c.area + i % TOUCHED * PAGE +
+					i / TOUCHED * sizeof(bytes[i]),
+				.buf = bytes[i],
+				.len = sizeof(bytes[i]),
+			};
+		assert_null(asc_read_pieces(c.overlay, iov, PIECES));
+		for (size_t i = 0; i < PIECES; i++) {
+			assert_int_equal(iov[i].got, sizeof(bytes[i]));
+			assert_int_equal(bytes[i][0], i % TOUCHED + 1);
+			assert_int_equal(bytes[i][31], i % TOUCHED + 1);
+		}
+		assert_int_equal(asc_overlay_fresh_bytes(c.overlay), TOUCHED * PAGE);
+		go(&c);
+		assert_true(asc_target_concurrent(c.overlay));
+		end(&c);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_three_readings),
+		cmocka_unit_test(test_pieces_of_the_stop),
 		cmocka_unit_test(test_new_page),
 		cmocka_unit_test(test_asked_later),
 		cmocka_unit_test(test_next_round),
