@@ -18,6 +18,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -36,6 +37,8 @@ enum {
 	/* on a loaded machine each look takes its time; the tool gives up after SLACK_MS more */
 	PATIENCE_ALL_NS = 1500 * 1000 * 1000,
 	LOOK_AGAIN_NS = 1000 * 1000,
+	BRIEF_NS = 1000 * 1000,	   /* who sleeps stops in this and ... */
+	BRIEF_EACH_NS = 20 * 1000, /* ... this for each, if there are CPUs for it */
 	LATE_D_NS = 100 * 1000 * 1000,
 	LATE_RUNS_NS = 2000 * 1000 * 1000,
 	/* a look for dead threads goes over all of them: not while a word may come */
@@ -241,9 +244,9 @@ ASC_BARE static bool is_abandoned(const struct asc_stop_area *a)
 
 /*
  * They stop side by side, so waiting for the first one costs nothing for the others. Whoever has not stopped
- * by then is given up after one more look each, and once that takes too long without.
+ * by then is given up after one more look each, and once that takes too long without. Not beyond @p until.
  */
-ASC_BARE static void collect(struct asc_stop_area *a)
+ASC_BARE static void collect(struct asc_stop_area *a, uint64_t until)
 {
 	uint64_t asked_state = a->t_interrupt;
 
@@ -253,6 +256,8 @@ ASC_BARE static void collect(struct asc_stop_area *a)
 		while (s->state == ASC_SLOT_SEIZED && s->asked && !asc_stopper_look(a, s)) {
 			uint64_t t = now();
 
+			if (t > until)
+				return;
 			if (t - asked_state > LOOK_AGAIN_NS ||
 			    t - a->t_interrupt > a->stop_timeout_ns + PATIENCE_ALL_NS) {
 				asked_state = t;
@@ -295,15 +300,18 @@ ASC_BARE static bool stop_all(struct asc_stop_area *a)
 	for (int pass = 0; pass < STOP_PASSES; pass++) {
 		long added;
 
-		/* who sleeps does not notice how long the others take to stop, who runs does */
+		/*
+		 * Who sleeps does not notice how long the others take to stop, who runs does. On a loaded
+		 * machine those that run have the CPUs that the others need for it: then they stop first.
+		 */
 		if (interrupt_all(a, false))
 			return false;
-		collect(a);
+		collect(a, now() + BRIEF_NS + a->nslots * (uint64_t)BRIEF_EACH_NS);
 		if (interrupt_all(a, true))
 			return false;
 		if (!pass)
 			fault(a, 5);
-		collect(a);
+		collect(a, UINT64_MAX);
 		if (is_abandoned(a))
 			return false;
 		added = list(a);
@@ -495,11 +503,13 @@ ASC_BARE static void close_but(const struct asc_stop_area *a)
  */
 ASC_BARE static void settle(const struct asc_stop_area *a)
 {
+	const struct sched_param first = { .sched_priority = 1 };
 	uint64_t act[4] = { 0 }; /* struct kernel_sigaction with SIG_DFL and no flags */
 
 	asc_raw(SYS_setpgid, 0, 0, 0, 0, 0);
 	asc_raw(SYS_rt_sigaction, SIGCHLD, (long)act, 0, KERNEL_SIGSET_BYTES, 0);
 	asc_raw(SYS_setpriority, 0, 0, -20, 0, 0);
+	asc_raw(SYS_sched_setscheduler, 0, SCHED_FIFO | SCHED_RESET_ON_FORK, (long)&first, 0, 0);
 	close_but(a);
 }
 

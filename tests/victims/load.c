@@ -5,6 +5,7 @@
  * EINTR, children that it never made, queued signals that did not arrive, bytes that changed.
  *
  * load [mb=N] [threads=N] [rest=US] [size=BYTES] [threads that only sleep: idle=N] [no signals: signals=0]
+ *      [fifo=1: the clock is read every millisecond, by a thread that waits for a CPU behind none of the others]
  *      [spare=N: so many blocks in the main arena that no thread touches]
  * Prints "ready PID". Commands: "gap" (since the last one), "fork" (largest gap while the process
  * itself forks once, and how long the call took), "count", "stop" and "go" (the load), "drop" (frees some of the spare
@@ -13,6 +14,7 @@
  */
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -30,8 +32,8 @@ enum { THREADS_MAX = 64, IDLE_MAX = 2000, IDLE_STACK = 65536 };
 enum { SPARE = 3000, SPARE_MAX = 65536, DROPPED = 8 }; /* too large for a tcache */
 
 static struct {
-	unsigned long mb, threads, rest, size, idle, signals, spare;
-} opt = { 64, 2, 0, 800, 0, 1, 0 };
+	unsigned long mb, threads, rest, size, idle, signals, spare, fifo;
+} opt = { 64, 2, 0, 800, 0, 1, 0, 0 };
 
 static char *spare[SPARE_MAX];
 
@@ -49,15 +51,23 @@ static uint64_t now_ns(void)
 
 static void *watch(void *arg)
 {
+	const struct sched_param first = { .sched_priority = 1 };
+	const struct timespec nap = { 0, 1000000 };
 	uint64_t last = now_ns();
 
 	(void)arg;
+	if (opt.fifo && pthread_setschedparam(pthread_self(), SCHED_FIFO, &first)) {
+		fprintf(stderr, "load: no SCHED_FIFO\n");
+		exit(1);
+	}
 	while (!over) {
 		uint64_t now = now_ns();
 
 		if (now - last > gap_ns)
 			gap_ns = now - last;
 		last = now;
+		if (opt.fifo)
+			nanosleep(&nap, NULL);
 	}
 	return NULL;
 }
@@ -280,10 +290,10 @@ static void options(int argc, char **argv)
 	const struct {
 		const char *name;
 		unsigned long *to;
-	} names[] = { { "mb", &opt.mb },      { "threads", &opt.threads },
-		      { "rest", &opt.rest },  { "size", &opt.size },
-		      { "idle", &opt.idle },  { "signals", &opt.signals },
-		      { "spare", &opt.spare } };
+	} names[] = { { "mb", &opt.mb },       { "threads", &opt.threads },
+		      { "rest", &opt.rest },   { "size", &opt.size },
+		      { "idle", &opt.idle },   { "signals", &opt.signals },
+		      { "spare", &opt.spare }, { "fifo", &opt.fifo } };
 
 	for (int i = 1; i < argc; i++) {
 		char *eq = strchr(argv[i], '=');
