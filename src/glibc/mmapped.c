@@ -36,6 +36,7 @@ struct hunt {
 	struct ahead ahead;
 	uint64_t bytes;
 	bool by_page;			  /* any page may look like a header */
+	bool tie;			  /* several sets of what was found have what mp_ counts */
 	ASC_VEC(struct asc_mmapped) seen; /* then: all of them, but not many more than JUDGED */
 };
 
@@ -313,29 +314,35 @@ static void try_sets(struct sets *s, size_t i, uint32_t set, uint64_t count, uin
 	s->last = set;
 }
 
-/* Begins a mapping, or follows one that does, as few words that only look like a header do. */
-static bool is_sure(const struct asc_map *map, const struct asc_mmapped *c, bool before)
+/* Is the @p i-th where few words are that only look like a header? @p linked: as below */
+static bool is_sure(const struct hunt *h, size_t i, bool before, bool linked)
 {
-	return (map && map->start == c->start) || (before && c[-1].start + c[-1].total == c->start);
+	const struct asc_mmapped *c = &h->seen.data[i];
+	const struct asc_map *map = asc_maps_find(asc_target_maps(h->m->t), c->start);
+	const bool follows = i && c[-1].start + c[-1].total == c->start;
+	const bool goes_on = i + 1 < h->seen.len && c->start + c->total == c[1].start;
+
+	return (map && map->start == c->start) || (before && follows) ||
+	       (linked && (follows || goes_on));
 }
 
 /*
- * Data may look like a header (Java's does), and then there are too many. If one set alone of those in
- * doubt has what mp_ counts, it is that; where several have, nothing is guessed.
+ * Keep all that are sure, and of the others the set that has what mp_ counts beside them. Sure are those that begin a
+ * mapping or follow one that does; with @p linked those as well that follow another one or are followed by one,
+ * as the kernel puts one mapping beside the other.
+ * @return how many sets there are; one: it is what was found
  */
-static struct asc_error *judge(struct hunt *h)
+static struct asc_error *choose(struct hunt *h, bool linked, size_t *ret_sets)
 {
 	struct sets s = { 0 };
 	uint64_t count = h->want, bytes = h->want_bytes;
 	bool sure[JUDGED] = { false };
 
-	if (h->seen.len > JUDGED)
-		return NULL;
+	*ret_sets = 0;
 	for (size_t i = 0; i < h->seen.len; i++) {
 		const struct asc_mmapped *c = &h->seen.data[i];
-		const struct asc_map *map = asc_maps_find(asc_target_maps(h->m->t), c->start);
 
-		sure[i] = is_sure(map, c, i && sure[i - 1]);
+		sure[i] = is_sure(h, i, i && sure[i - 1], linked);
 		if (!sure[i] && s.n == DOUBTFUL)
 			return NULL;
 		if (!sure[i]) {
@@ -348,6 +355,7 @@ static struct asc_error *judge(struct hunt *h)
 		}
 	}
 	try_sets(&s, 0, 0, count, bytes);
+	*ret_sets = s.solutions;
 	if (s.solutions != 1)
 		return NULL;
 	asc_mmapped_reset(h->m, &h->found);
@@ -357,6 +365,21 @@ static struct asc_error *judge(struct hunt *h)
 		if (sure[i] || s.last >> k++ & 1)
 			ASC_TRY(record(h, &h->seen.data[i]));
 	}
+	return NULL;
+}
+
+/* Data may look like a header (Java's does), and then there are too many. Where several sets fit, none is guessed. */
+static struct asc_error *judge(struct hunt *h)
+{
+	size_t sets, narrower;
+
+	if (h->seen.len > JUDGED)
+		return NULL;
+	ASC_TRY(choose(h, false, &sets));
+	if (sets < 2)
+		return NULL;
+	ASC_TRY(choose(h, true, &narrower));
+	h->tie = narrower != 1;
 	return NULL;
 }
 
@@ -393,10 +416,12 @@ static struct asc_error *reconcile(struct hunt *h)
 		m->h->complete = false;
 	return asc_model_find(
 		m, "S-MMAPPED",
-		(struct asc_at){ .arena = -1, .addr = m->lib->mp, .transient = moving },
-		"mp_ counts %" PRIu64 " mmapped chunks of %" PRIu64 " bytes; %zu of %" PRIu64
-		" bytes were found",
-		h->want, h->want_bytes, m->h->mmapped.n, h->bytes);
+		(struct asc_at){ .arena = -1, .addr = m->lib->mp, .transient = moving || h->tie },
+		"mp_ counts %" PRIu64 " mmapped chunks of %" PRIu64
+		" bytes; found were %zu of %" PRIu64 " bytes%s",
+		h->want, h->want_bytes, m->h->mmapped.n, h->bytes,
+		h->tie ? ": which of these are chunks cannot be told from data that looks like them"
+		       : "");
 }
 
 static struct asc_error *begin(struct hunt *h, span_vec *v)

@@ -59,11 +59,11 @@ LOOKS_LIKE_CHUNKS = """
 import ctypes, mmap, struct, sys
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
-chunks = [libc.malloc(n << 20) for n in (3, 3, 5)]
+chunks = [libc.malloc(int(n)) for n in sys.argv[1:]]
 for p in chunks:
     ctypes.memset(p, 1, 4096)
 # below the chunks, and one mapping with them
-data = mmap.mmap(-1, 4 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+data = mmap.mmap(-1, 3 << 19, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 for page in (5, 100, 300):
     data[page * 4096:page * 4096 + 24] = struct.pack("<QQQ", 0, 0x30002, 4)
 print(*(p - 16 for p in chunks), flush=True)
@@ -71,13 +71,28 @@ sys.stdin.read()
 """
 
 
-def test_data_that_looks_like_mmapped_chunks():
-    """Java has such words at the starts of pages: what mp_ counts tells them from chunks."""
-    p = subprocess.Popen(["/usr/bin/python3", "-c", LOOKS_LIKE_CHUNKS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    with p:
+def looks_like_chunks(*sizes):
+    return subprocess.Popen(["/usr/bin/python3", "-c", LOOKS_LIKE_CHUNKS, *map(str, sizes)], stdin=subprocess.PIPE,
+                            stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("sizes", [(3 << 20, 3 << 20, 5 << 20), (3 << 20, 0x2ff00)])
+def test_data_that_looks_like_mmapped_chunks(sizes):
+    """Java has such words at the starts of pages: what mp_ counts, and what stands beside what, tells them from chunks."""
+    with looks_like_chunks(*sizes) as p:
         chunks = set(map(int, p.stdout.readline().split()))
         check = helpers.arenascope_json("-p", p.pid, "check")
         assert check["complete"] and check["findings"] == []
         found = helpers.arenascope_json("-p", p.pid, "chunks", "--state=mmapped")["chunks"]
         assert chunks <= {int(c["address"], 16) for c in found}
-        assert not [c for c in found if c["size_bytes"] == 0x30000]
+        assert len([c for c in found if c["size_bytes"] == 0x30000]) == sizes.count(0x2ff00)
+
+
+def test_data_that_looks_just_like_a_mmapped_chunk():
+    """Which of them is the chunk nobody can tell, and that is said; it is no damage."""
+    with looks_like_chunks(0x2ff00) as p:
+        p.stdout.readline()
+        check = helpers.arenascope_json("-p", p.pid, "check", rc=1)
+        assert not check["complete"]
+        assert [(f["code"], f["severity"]) for f in check["findings"]] == [("S-MMAPPED", "info")]
+        assert "cannot be told" in check["findings"][0]["message"]
