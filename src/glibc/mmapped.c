@@ -17,27 +17,17 @@ enum {
 	BATCH = 512,
 	AHEAD = 64,		 /* pages read at once of chunks in a row ... */
 	AHEAD_BYTES = 256 << 10, /* ... and their bytes, but for a single one */
+	FEW = 16,		 /* pages of a chunk: that much is read between two of them */
 	JUDGED = 256,		 /* so many are told apart by what they add up to ... */
 	DOUBTFUL = 16,		 /* ... so many of them in doubt */
 };
 
-/* Chunks of one size often follow one another: their first pages, read before anybody knows. */
+/* Chunks often follow one another: their first pages, read before anybody knows. */
 struct ahead {
 	uint8_t *bytes;
 	asc_addr at, step; /* page i is that of at + i * step */
 	size_t got[AHEAD];
-	size_t n, next;
-};
-
-struct hunt {
-	struct asc_model *m;
-	uint64_t want, want_bytes;
-	struct asc_mmapped_work found;
-	struct ahead ahead;
-	uint64_t bytes;
-	bool by_page;			  /* any page may look like a header */
-	bool tie;			  /* several sets of what was found have what mp_ counts */
-	ASC_VEC(struct asc_mmapped) seen; /* then: all of them, but not many more than JUDGED */
+	size_t n;
 };
 
 /* Anonymous memory without a hole. */
@@ -45,6 +35,18 @@ struct span {
 	asc_addr start, end;
 };
 typedef ASC_VEC(struct span) span_vec;
+
+struct hunt {
+	struct asc_model *m;
+	uint64_t want, want_bytes;
+	struct asc_mmapped_work found;
+	struct ahead ahead;
+	uint64_t bytes;
+	span_vec chains;		  /* that begin where mappings do */
+	bool by_page;			  /* any page may look like a header */
+	bool tie;			  /* several sets of what was found have what mp_ counts */
+	ASC_VEC(struct asc_mmapped) seen; /* then: all of them, but not many more than JUDGED */
+};
 
 static struct asc_error *spans(struct asc_model *m, span_vec *ret)
 {
@@ -143,12 +145,16 @@ static bool may_begin(const struct hunt *h, asc_addr a)
 	       asc_resident_bytes(res, a, a + h->m->h->page_size);
 }
 
-/* Read the page at @p a and, if those before were guessed well, more of them, @p step apart. */
-static struct asc_error *read_ahead(struct hunt *h, asc_addr a, asc_addr end, uint64_t step)
+/*
+ * Read the page at @p a and, if those before were guessed well, more of them: behind chunks of a few pages all that
+ * follow, whatever size the next chunks have, and behind larger ones those @p total apart.
+ */
+static struct asc_error *read_ahead(struct hunt *h, asc_addr a, asc_addr end, uint64_t total)
 {
 	struct ahead *p = &h->ahead;
-	const uint64_t page = h->m->h->page_size;
-	const bool well = step && p->next == p->n && p->at + p->n * p->step == a;
+	const uint64_t page = h->m->h->page_size, step = total <= FEW * page ? page : total;
+	const bool well = total && p->step == step && p->at + p->n * step <= a &&
+			  a - (p->at + p->n * step) < (step == page ? total : 1);
 	size_t most = (size_t)asc_min(well ? 2 * p->n : 1, AHEAD);
 	struct asc_iov iov[AHEAD];
 
@@ -162,16 +168,28 @@ static struct asc_error *read_ahead(struct hunt *h, asc_addr a, asc_addr end, ui
 	return NULL;
 }
 
-/* The page at @p a, which a chunk may begin on. @p step: bytes of the one before it, 0: there is none */
-static struct asc_error *first_page(struct hunt *h, asc_addr a, asc_addr end, uint64_t step,
+/* Where the page at @p a is in what was read ahead, or a number behind its end. */
+static size_t place_of(const struct ahead *p, asc_addr a)
+{
+	const uint64_t off = a - p->at;
+
+	return p->n && a >= p->at && off % p->step == 0 ? (size_t)asc_min(off / p->step, p->n)
+							: p->n;
+}
+
+/* The page at @p a, which a chunk may begin on. @p total: bytes of the one before it, 0: there is none */
+static struct asc_error *first_page(struct hunt *h, asc_addr a, asc_addr end, uint64_t total,
 				    const uint8_t **ret, size_t *ret_got)
 {
 	struct ahead *p = &h->ahead;
+	size_t i = place_of(p, a);
 
-	if (p->next == p->n || p->at + p->next * p->step != a)
-		ASC_TRY(read_ahead(h, a, end, step));
-	*ret = p->bytes + p->next * h->m->h->page_size;
-	*ret_got = p->got[p->next++];
+	if (i == p->n) {
+		ASC_TRY(read_ahead(h, a, end, total));
+		i = 0;
+	}
+	*ret = p->bytes + i * h->m->h->page_size;
+	*ret_got = p->got[i];
 	return NULL;
 }
 
@@ -183,7 +201,7 @@ static struct asc_error *chain(struct hunt *h, asc_addr a, asc_addr end, asc_add
 	const uint8_t *b;
 	size_t got;
 
-	h->ahead.n = h->ahead.next = 0;
+	h->ahead.n = 0;
 	while (a < end) {
 		const uint64_t first = asc_first_chunk(l, a) - a;
 
@@ -257,19 +275,32 @@ static struct asc_error *every_page(struct hunt *h, const struct span *s, struct
 	return NULL;
 }
 
+/* Of few that were found all are looked at again, so that judge() knows what each stands beside. */
 static struct asc_error *hunt_pages(struct hunt *h, const span_vec *v)
 {
+	const size_t known = h->m->h->mmapped.n, nchains = known > JUDGED ? h->chains.len : 0;
 	ASC_AUTO(asc_freep) struct asc_iov *iov = calloc(BATCH, sizeof(*iov));
 	ASC_AUTO(asc_freep) uint8_t *bytes = malloc(BATCH * 16);
 
 	if (!iov || !bytes)
 		return asc_err(ASC_ENOMEM, "search for mmapped chunks");
-	asc_mmapped_reset(h->m, &h->found);
-	h->bytes = 0;
+	if (!nchains) {
+		asc_mmapped_reset(h->m, &h->found);
+		h->bytes = 0;
+	}
 	h->by_page = true;
-	for (size_t i = 0; i < v->len && !enough(h); i++)
-		ASC_TRY(every_page(h, &v->data[i], iov, bytes));
-	return NULL;
+	for (size_t i = 0, k = 0; i < v->len && !enough(h); i++) {
+		struct span s = v->data[i];
+
+		for (; k < nchains && h->chains.data[k].start < s.end; k++) {
+			const struct span gap = { s.start, h->chains.data[k].start };
+
+			ASC_TRY(every_page(h, &gap, iov, bytes));
+			s.start = h->chains.data[k].end;
+		}
+		ASC_TRY(every_page(h, &s, iov, bytes));
+	}
+	return nchains ? asc_mmapped_sort(h->m, &h->found, known) : NULL;
 }
 
 static struct asc_error *hunt_starts(struct hunt *h, const span_vec *v)
@@ -288,6 +319,8 @@ static struct asc_error *hunt_starts(struct hunt *h, const span_vec *v)
 		    next_page(h, start, v->data[j].end) != start)
 			continue;
 		ASC_TRY(chain(h, start, v->data[j].end, &behind));
+		if (behind > start)
+			ASC_TRY(asc_vec_push(&h->chains, ((struct span){ start, behind })));
 	}
 	return NULL;
 }
@@ -373,7 +406,7 @@ static struct asc_error *judge(struct hunt *h)
 {
 	size_t sets, narrower;
 
-	if (h->seen.len > JUDGED)
+	if (h->seen.len > JUDGED || h->m->h->mmapped.n > JUDGED)
 		return NULL;
 	ASC_TRY(choose(h, false, &sets));
 	if (sets < 2)
@@ -450,6 +483,7 @@ struct asc_error *asc_mmapped_read(struct asc_model *m)
 		err = judge(&h);
 	asc_vec_free(&v);
 	asc_vec_free(&h.seen);
+	asc_vec_free(&h.chains);
 	free(h.ahead.bytes);
 	asc_mmapped_finish(m, &h.found);
 	m->h->mmapped_bytes = h.bytes;

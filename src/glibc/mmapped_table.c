@@ -170,6 +170,29 @@ struct asc_error *asc_mmapped_push(struct asc_model *m, struct asc_mmapped_work 
 	return NULL;
 }
 
+static int odd_by_start(const void *a, const void *b)
+{
+	const struct asc_mmapped *x = a, *y = b;
+
+	return (x->start > y->start) - (x->start < y->start);
+}
+
+struct asc_error *asc_mmapped_sort(struct asc_model *m, struct asc_mmapped_work *w, size_t known)
+{
+	struct asc_mmapped_table *t = &m->h->mmapped;
+	size_t n = t->n - known, at = t->n;
+	ASC_AUTO(asc_freep) uint64_t *later = malloc((n + 1) * sizeof(*later));
+
+	if (!later)
+		return asc_err(ASC_ENOMEM, "%zu mmapped chunks", n);
+	memcpy(later, t->v + known, n * sizeof(*later));
+	/* a word begins with where its chunk does */
+	while (n)
+		t->v[--at] = known && t->v[known - 1] > later[n - 1] ? t->v[--known] : later[--n];
+	asc_sort(w->odd.data, w->odd.len, sizeof(*w->odd.data), odd_by_start);
+	return NULL;
+}
+
 void asc_mmapped_reset(struct asc_model *m, struct asc_mmapped_work *w)
 {
 	m->h->mmapped.n = 0;

@@ -254,6 +254,9 @@ struct asc_mmapped_work {
 ASC_MUST struct asc_error *asc_mmapped_push(struct asc_model *m, struct asc_mmapped_work *w,
 					    const struct asc_mmapped *c);
 /* Begin anew. */
+/* Those from the @p known -th on, by address among themselves, go to where they belong among those before. */
+ASC_MUST struct asc_error *asc_mmapped_sort(struct asc_model *m, struct asc_mmapped_work *w,
+					    size_t known);
 void asc_mmapped_reset(struct asc_model *m, struct asc_mmapped_work *w);
 /* It grows no more. */
 void asc_mmapped_finish(struct asc_model *m, struct asc_mmapped_work *w);
