@@ -136,11 +136,12 @@ NOT_OF_THE_HEAP = ("capture", "pause_ms", "taken_at", "warnings", "tool", "compl
 @pytest.mark.parametrize("engine, options, shape", [
     ("fork", (), {"mb": 24}),
     ("optimistic", (), {"mb": 6}),
+    ("optimistic", (), {"mb": 4, "threads": 40}),
     ("optimistic", ("--max-pause=24ms",), {"mb": 128, "rest": 50000}),
     ("optimistic", ("--max-pause=24ms",), {"mb": 128}),
-], ids=["fork", "optimistic-small", "optimistic-calm", "optimistic-full-load"])
+], ids=["fork", "optimistic-small", "optimistic-many-threads", "optimistic-calm", "optimistic-full-load"])
 def test_equals_a_stopped_copy(victim, engine, options, shape):
-    v = load(victim, threads=2, **shape)
+    v = load(victim, **{"threads": 2, **shape})
     equal = marked = unsure = 0
     for i in range(COMPARED):
         doc, truth = compared(v, engine, "sizes", *options)
