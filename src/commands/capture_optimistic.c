@@ -33,7 +33,9 @@
 enum {
 	ROUNDS = 3,
 	ROUNDS_MS = 10000,     /* no further one is begun if it would not end in this */
-	ROOM_BYTES = 20 << 20, /* of a walk: two models are kept, of 8 bytes a chunk each */
+	ROOM_BYTES = 20 << 20, /* of a walk: two models are kept, of 8 bytes a chunk each ... */
+	ROOM_LEAST = 4 << 20,  /* ... of a large heap less, for there are more digests */
+	ROOM_SHARE = 256,
 	ROOM_LISTS = 40 << 20, /* where no walk needs more */
 	BUSY_LISTS = 16 << 20, /* what a stop of a process that changes much may well read of it */
 	GROWTH_BYTES = 16 << 20, /* of a small heap, before the stop */
@@ -96,6 +98,15 @@ static uint64_t ticks_of(pid_t pid)
 	return asc_proc_stat(pid, 0, &st) ? 0 : st.utime + st.stime;
 }
 
+/* What can be kept of the stop, of a process with @p resident bytes. */
+static uint64_t room_of(const struct asc_round *r, uint64_t resident)
+{
+	const uint64_t less = asc_min(resident / ROOM_SHARE, ROOM_BYTES - ROOM_LEAST);
+
+	return asc_min(resident + GROWTH_BYTES,
+		       r->needs & ASC_NEED_WALK ? ROOM_BYTES - less : ROOM_LISTS);
+}
+
 /* For what a stop of a process that rests would read, or for as much as most stops can read at all. */
 static uint64_t room_wanted(const struct asc_round *r, bool busy)
 {
@@ -151,8 +162,7 @@ static struct asc_error *before_stops(struct asc_round *r)
 	if (!r->before)
 		ASC_TRY(asc_foresight_new(s->live, &r->before));
 	ASC_TRY(asc_round_need_residency(r->before->residency));
-	room = asc_resident_bytes(r->before->residency, 0, UINT64_MAX) + GROWTH_BYTES;
-	room = asc_min(room, r->needs & ASC_NEED_WALK ? ROOM_BYTES : ROOM_LISTS);
+	room = room_of(r, asc_resident_bytes(r->before->residency, 0, UINT64_MAX));
 	if (s->opts.max_memory)
 		room = asc_min(room, s->opts.max_memory / 2);
 	ASC_TRY(asc_overlay_new(s->live, r->before->residency, room, &r->overlay));

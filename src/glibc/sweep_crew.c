@@ -25,7 +25,8 @@ enum {
 };
 
 /* Of what is kept for lists, where only they are read, and in a walk, where its other tables have left nothing. */
-static const uint64_t NODES_BYTES = 12 << 20, FAST_BYTES = 8 << 20, WALK_BYTES = 20 << 20;
+static const uint64_t NODES_BYTES = 12 << 20, FAST_BYTES = 8 << 20, WALK_BYTES = 20 << 20,
+		      NARROW_BYTES = 6 << 20;
 
 struct job {
 	size_t arena, region;
@@ -99,6 +100,8 @@ static bool may_keep(struct asc_sweeper *r, enum asc_kept what, uint64_t plain)
 		       fast = __atomic_load_n(&have[ASC_KEPT_FAST], __ATOMIC_RELAXED);
 	const uint64_t max = r->m->memory_max;
 
+	if (r->m->opts->narrow)
+		return nodes + fast <= asc_min(max, NARROW_BYTES);
 	if (r->m->opts->depth == ASC_DEPTH_WALK)
 		return nodes + fast <= asc_min(max, WALK_BYTES + 8 * plain);
 	return what == ASC_KEPT_FAST ? fast <= asc_min(max, FAST_BYTES)

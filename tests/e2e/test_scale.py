@@ -231,6 +231,15 @@ def test_a_report_of_thousands_of_threads(victim, env):
     v.quit()
 
 
+@pytest.mark.parametrize("shape", [("mb=300", "threads=2", "rest=1000"), ("mb=200", "threads=8", "size=200", "rest=0")])
+def test_an_optimistic_walk_of_a_heap_that_changes(victim, shape):
+    """Two models, and what the stop has read: however much it could read."""
+    v = victim("load", *shape)
+    v.line("ready")
+    a_walk_is_within_the_goal("--capture=optimistic", "-p", v.pid)
+    v.quit()
+
+
 def test_metrics_of_thousands_of_arenas(victim):
     """Each sample waits for the end, since those of a name stand together: in no more than the report itself takes."""
     v = victim("lace", 6000, 40, 40)
