@@ -18,6 +18,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -270,6 +271,27 @@ static struct asc_error *check_stack(const struct asc_borrow *b, const struct as
 }
 
 /*
+ * Does the frame of a signal (or of a call of ours) begin with the word at @p at? sigaction() leaves such a word on the
+ * stack as well, which long lies in a buffer that nobody has written to. A frame has the code segment of user space.
+ */
+static bool begins_frame(const struct asc_borrow *b, asc_addr at)
+{
+	static const uint16_t user[] = { 0x33, 0x23, 0xe033,
+					 0xe02b }; /* 64 and 32 bits; under Xen */
+	const size_t off = sizeof(uint64_t) + offsetof(ucontext_t, uc_mcontext.gregs) +
+			   REG_CSGSFS * sizeof(uint64_t);
+	uint16_t cs;
+
+	if (asc_read_some(b->op->c->live, at + off, &cs, sizeof(cs)) != sizeof(cs))
+		return true;
+	for (size_t i = 0; i < ASC_ARRAY_SIZE(user); i++) {
+		if (cs == user[i])
+			return true;
+	}
+	return false;
+}
+
+/*
  * An interrupted frame above: a signal handler, or a call of ours whose tool was killed and which
  * is not over. What it interrupted may be malloc.
  */
@@ -290,7 +312,7 @@ static struct asc_error *check_frames(const struct asc_borrow *b, const struct a
 
 		for (size_t i = 0; i < got / 8; i++) {
 			for (size_t k = 0; k < g->nsigreturns; k++) {
-				if (words[i] == g->sigreturns[k])
+				if (words[i] == g->sigreturns[k] && begins_frame(b, at + i * 8))
 					return asc_err_id(
 						asc_err(ASC_EAGAIN,
 							"it is in a signal handler, or an earlier "

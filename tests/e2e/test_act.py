@@ -174,7 +174,7 @@ def test_refused(victim, command, mode):
     guard.check()
 
 
-@pytest.mark.parametrize("mode", ["idle", "batch", "blocked", "tiny", "deep"])
+@pytest.mark.parametrize("mode", ["idle", "batch", "blocked", "tiny", "deep", "stale"])
 @pytest.mark.parametrize("command", [["trim"], ["reclaim"], ["tune", "top_pad=4096"]])
 def test_works(victim, command, mode):
     v = odd(victim, mode)

@@ -22,6 +22,7 @@
  *   signalfd   SIGURG and SIGWINCH are blocked everywhere and read from a signalfd
  *   leader     the main thread has ended
  *   deep       the only thread sleeps far down on a main stack that must grow for the call
+ *   stale      the only thread sleeps above what sigaction() left on its stack: the address of sigreturn
  *   rseq       two threads a CPU that count in restartable sequences; "sum": is none lost?
  *   uring      an io_uring whose kernel thread polls
  *   slow       as frag, but the kernel holds each madvise in it (userfaultfd) until "release"
@@ -658,6 +659,23 @@ static void deep(void)
 	_exit(here[0] != 1);
 }
 
+__attribute__((noinline)) static void handle(void)
+{
+	struct sigaction sa = { .sa_handler = count_signal };
+
+	sigaction(SIGUSR2, &sa, NULL);
+}
+
+__attribute__((noinline)) static void stale(void)
+{
+	volatile char here[4096];
+
+	here[0] = here[sizeof(here) - 1] = 1; /* and nothing else */
+	ready();
+	commands();
+	_exit(here[0] != 1);
+}
+
 int main(int argc, char **argv)
 {
 	static char in[512], out[512];
@@ -686,6 +704,9 @@ int main(int argc, char **argv)
 		vforks();
 	} else if (!strcmp(mode, "deep")) {
 		deep();
+	} else if (!strcmp(mode, "stale")) {
+		handle();
+		stale();
 	} else if (!strcmp(mode, "lock")) {
 		hold_lock();
 	} else if (!strcmp(mode, "blocked")) {
