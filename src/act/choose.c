@@ -276,8 +276,8 @@ static struct asc_error *check_stack(const struct asc_borrow *b, const struct as
  */
 static bool begins_frame(const struct asc_borrow *b, asc_addr at)
 {
-	static const uint16_t user[] = { 0x33, 0x23, 0xe033,
-					 0xe02b }; /* 64 and 32 bits; under Xen */
+	/* 64 and 32 bits; under Xen */
+	static const uint16_t user[] = { 0x33, 0x23, 0xe033, 0xe02b };
 	const size_t off = sizeof(uint64_t) + offsetof(ucontext_t, uc_mcontext.gregs) +
 			   REG_CSGSFS * sizeof(uint64_t);
 	uint16_t cs;

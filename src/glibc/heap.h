@@ -27,8 +27,8 @@ struct asc_heap_opts {
 	void *wanted_arg;
 	bool rehearsal; /* only to learn which pages are read: no sweeps, large arenas are left out */
 	bool rehearsed; /* likewise no sweeps, but nothing is left out: as it was found to do */
-	bool narrow;	/* another model of it is kept meanwhile: little is swept ahead */
-	bool unproven;	/* read while it ran: what contradicts itself there need not be damage */
+	bool narrow; /* another model of it is kept meanwhile: less is swept ahead and kept for lists */
+	bool unproven; /* read while it ran: what contradicts itself there need not be damage */
 	/* may be NULL; called now and then; false ends the build with ASC_EINTR */
 	bool (*progress)(void *arg, uint64_t done, uint64_t total);
 	void *progress_arg;

@@ -17,17 +17,16 @@ enum {
 	BATCH = 512,
 	AHEAD = 64,		 /* pages read at once of chunks in a row ... */
 	AHEAD_BYTES = 256 << 10, /* ... and their bytes, but for a single one */
-	FEW = 16,		 /* pages of a chunk: that much is read between two of them */
 	JUDGED = 256,		 /* so many are told apart by what they add up to ... */
 	DOUBTFUL = 16,		 /* ... so many of them in doubt */
 };
 
-/* Chunks often follow one another: their first pages, read before anybody knows. */
+/* Chunks of one size often follow one another: their first pages, read before anybody knows. */
 struct ahead {
 	uint8_t *bytes;
 	asc_addr at, step; /* page i is that of at + i * step */
 	size_t got[AHEAD];
-	size_t n;
+	size_t n, next;
 };
 
 /* Anonymous memory without a hole. */
@@ -145,16 +144,12 @@ static bool may_begin(const struct hunt *h, asc_addr a)
 	       asc_resident_bytes(res, a, a + h->m->h->page_size);
 }
 
-/*
- * Read the page at @p a and, if those before were guessed well, more of them: behind chunks of a few pages all that
- * follow, whatever size the next chunks have, and behind larger ones those @p total apart.
- */
-static struct asc_error *read_ahead(struct hunt *h, asc_addr a, asc_addr end, uint64_t total)
+/* Read the page at @p a and, if those before were guessed well, more of them, @p step apart. */
+static struct asc_error *read_ahead(struct hunt *h, asc_addr a, asc_addr end, uint64_t step)
 {
 	struct ahead *p = &h->ahead;
-	const uint64_t page = h->m->h->page_size, step = total <= FEW * page ? page : total;
-	const bool well = total && p->step == step && p->at + p->n * step <= a &&
-			  a - (p->at + p->n * step) < (step == page ? total : 1);
+	const uint64_t page = h->m->h->page_size;
+	const bool well = step && p->next == p->n && p->at + p->n * p->step == a;
 	size_t most = (size_t)asc_min(well ? 2 * p->n : 1, AHEAD);
 	struct asc_iov iov[AHEAD];
 
@@ -168,28 +163,16 @@ static struct asc_error *read_ahead(struct hunt *h, asc_addr a, asc_addr end, ui
 	return NULL;
 }
 
-/* Where the page at @p a is in what was read ahead, or a number behind its end. */
-static size_t place_of(const struct ahead *p, asc_addr a)
-{
-	const uint64_t off = a - p->at;
-
-	return p->n && a >= p->at && off % p->step == 0 ? (size_t)asc_min(off / p->step, p->n)
-							: p->n;
-}
-
-/* The page at @p a, which a chunk may begin on. @p total: bytes of the one before it, 0: there is none */
-static struct asc_error *first_page(struct hunt *h, asc_addr a, asc_addr end, uint64_t total,
+/* The page at @p a, which a chunk may begin on. @p step: bytes of the one before it, 0: there is none */
+static struct asc_error *first_page(struct hunt *h, asc_addr a, asc_addr end, uint64_t step,
 				    const uint8_t **ret, size_t *ret_got)
 {
 	struct ahead *p = &h->ahead;
-	size_t i = place_of(p, a);
 
-	if (i == p->n) {
-		ASC_TRY(read_ahead(h, a, end, total));
-		i = 0;
-	}
-	*ret = p->bytes + i * h->m->h->page_size;
-	*ret_got = p->got[i];
+	if (p->next == p->n || p->at + p->next * p->step != a)
+		ASC_TRY(read_ahead(h, a, end, step));
+	*ret = p->bytes + p->next * h->m->h->page_size;
+	*ret_got = p->got[p->next++];
 	return NULL;
 }
 
@@ -201,7 +184,7 @@ static struct asc_error *chain(struct hunt *h, asc_addr a, asc_addr end, asc_add
 	const uint8_t *b;
 	size_t got;
 
-	h->ahead.n = 0;
+	h->ahead.n = h->ahead.next = 0;
 	while (a < end) {
 		const uint64_t first = asc_first_chunk(l, a) - a;
 
